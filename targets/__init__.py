@@ -1,0 +1,1 @@
+"""How a version is packaged (one module a target kind) and how a bundle is delivered."""

@@ -1,0 +1,48 @@
+"""What a delivery is: the only thing that touches a destination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from shipway.registry.nouns import Digest, File
+from shipway.targets.manifest import Manifest, ManifestDiff
+from shipway.targets.steps import Pointer, Step
+
+Fetch = Callable[[File], Path]
+"""Gives a local, read-only path of a file's bytes: how a delivery reads the store."""
+
+
+class Delivery(Protocol):
+    """A destination that can be asked what it holds and told to perform a step.
+
+    Every step can be performed again after a crash, and none leaves a half release under a release's name.
+    All methods raise DeliveryError, saying what to do, where the destination can't be used.
+    """
+
+    address: str
+
+    def perform(self, step: Step) -> int:
+        """Do one step; return the bytes that were sent for it."""
+
+    def pointer(self) -> Pointer | None:
+        """What is live, or None where nothing ever was."""
+
+    def audit(self, manifest: Manifest) -> ManifestDiff:
+        """Read the release of ``manifest`` back, digest by digest."""
+
+    def has(self, manifest: Manifest) -> bool:
+        """Whether the release is there, sealed, by name and sizes alone: cheap, for plans and ``status``."""
+
+    def holds(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Which of these contents the destination already has in some release, so need not be sent."""
+
+    def releases(self) -> tuple[str, ...]:
+        """Names of the sealed releases."""
+
+    def withdraw(self) -> None:
+        """Take the pointer away: the undo of a first deployment whose gate failed."""
+
+    def clear(self, release: str) -> None:
+        """Remove whatever a started deployment left in the staging place of ``release``."""

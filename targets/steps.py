@@ -1,0 +1,149 @@
+"""A deployment as data: what to do at a destination, in order. Nothing here does anything.
+
+A delivery (``shipway.targets.deliveries``) knows how to perform each step; the executor
+(``shipway.registry.deploy.execute``) walks them. ``--dry-run`` prints them, tests compare them and the crash
+test cuts between any two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shipway.registry.nouns import Digest, File, Json
+from shipway.targets.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A bundle at a destination."""
+
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        return self.manifest.release_id
+
+    @property
+    def bundle(self) -> Digest:
+        return self.manifest.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What is live at a destination: the content of ``current.json``.
+
+    The serial rises with every deployment, rollbacks included, so that a client can tell a stale answer
+    from a newer one. Two deployments of one bundle differ in nothing else.
+    """
+
+    environment: str
+    target: str
+    serial: int
+    model: str
+    version: int
+    bundle: Digest
+    release: str
+
+    def to_json(self) -> Json:
+        return {
+            "schema": 1,
+            "environment": self.environment,
+            "target": self.target,
+            "serial": self.serial,
+            "model": self.model,
+            "version": self.version,
+            "bundle": str(self.bundle),
+            "release": self.release,
+            "path": f"releases/{self.release}/",
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Pointer:
+        return cls(
+            environment=data["environment"],
+            target=data["target"],
+            serial=data["serial"],
+            model=data["model"],
+            version=data["version"],
+            bundle=Digest.parse(data["bundle"]),
+            release=data["release"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Make ready a place where the release can be put together unseen."""
+
+    release: Release
+
+    def __str__(self) -> str:
+        return f"stage {self.release.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put one file of the release there, checked by digest as it lands."""
+
+    release: Release
+    file: File
+
+    def __str__(self) -> str:
+        return f"send {self.file.path} ({self.file.size} B)"
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Check every file at the destination against the manifest and give the release its name, in one step."""
+
+    release: Release
+
+    def __str__(self) -> str:
+        return f"seal {self.release.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Run a command in the release's folder on the destination (a target kind's activation)."""
+
+    release: Release
+    argv: tuple[str, ...]
+    why: str
+
+    def __str__(self) -> str:
+        return f"run {' '.join(self.argv)} ({self.why})"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Make the release the live one, in one step. Undone by pointing back at what was live before."""
+
+    pointer: Pointer
+
+    def __str__(self) -> str:
+        return f"point at {self.pointer.release} (serial {self.pointer.serial})"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Prove at the destination that the live release works: ``name`` says how, ``options`` with what."""
+
+    release: Release
+    name: str  # 'check' (the bundle's golden check), 'command', 'url'
+    options: Mapping[str, Json]
+
+    def __str__(self) -> str:
+        return f"gate {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Remove a release that is neither live nor a rollback candidate."""
+
+    release: str
+
+    def __str__(self) -> str:
+        return f"prune {self.release}"
+
+
+Step = Stage | Send | Seal | Command | Point | Gate | Prune

@@ -1,0 +1,1 @@
+"""Jinja templates of the bundles, one folder a target kind."""
