@@ -1,0 +1,43 @@
+"""What every room's tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def load_script(name: str) -> ModuleType:
+    """Import ``demo/models.py`` and its like, which are scripts and no part of a package."""
+    path = ROOT / name
+    spec = importlib.util.spec_from_file_location(path.stem + "_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def ppocr_models() -> dict[str, Path]:
+    """The real PP-OCRv4 models: folders ``det``, ``rec``, ``cls`` and the file ``dictionary``."""
+    models = load_script("demo/models.py")
+    root: Path = models.fetch()
+    return {**{key: root / path for key, path in models.NAMES.items()}, "dictionary": root / models.DICTIONARY}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """A skipped test hides a missing tool: it fails the run."""
+    yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped") and session.exitstatus == 0:
+        reporter.write_line("a skipped test counts as a failure here", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
