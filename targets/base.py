@@ -73,7 +73,7 @@ class BundlePlan:
 
 
 class BundleWriter(Protocol):
-    """Where ``Target.build`` puts files. A path that escapes the bundle or is written twice is a ValueError."""
+    """Where ``Target.build`` puts files. A path that escapes or is written twice is a ValueError."""
 
     def write(self, path: str, content: str | bytes, *, executable: bool = False) -> File:
         """Add a small file made in memory."""

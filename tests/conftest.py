@@ -30,7 +30,10 @@ def ppocr_models() -> dict[str, Path]:
     """The real PP-OCRv4 models: folders ``det``, ``rec``, ``cls`` and the file ``dictionary``."""
     models = load_script("demo/models.py")
     root: Path = models.fetch()
-    return {**{key: root / path for key, path in models.NAMES.items()}, "dictionary": root / models.DICTIONARY}
+    return {
+        **{key: root / path for key, path in models.NAMES.items()},
+        "dictionary": root / models.DICTIONARY,
+    }
 
 
 @pytest.hookimpl(wrapper=True)

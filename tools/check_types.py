@@ -22,7 +22,14 @@ def main() -> int:
         for folder in ("registry", "targets", "templates"):
             (tree / "shipway" / folder).symlink_to(ROOT / folder)
         command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
-        command += ["--cache-dir", str(ROOT / ".mypy_cache"), "-p", "shipway.registry", "-p", "shipway.targets"]
+        command += [
+            "--cache-dir",
+            str(ROOT / ".mypy_cache"),
+            "-p",
+            "shipway.registry",
+            "-p",
+            "shipway.targets",
+        ]
         return subprocess.run(command, cwd=tree, env={**os.environ, "MYPYPATH": str(tree)}).returncode
 
 
