@@ -1,0 +1,1 @@
+"""``deploy.yaml``: what it may hold, how it is read, and the project that it describes."""

@@ -1,0 +1,89 @@
+"""What must hold between places of ``deploy.yaml``. Pure; each finding is a Problem with its path."""
+
+from __future__ import annotations
+
+import difflib
+import posixpath
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from shipway.registry.config.document import Problem
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_RESERVED = {"after", "targets"}
+NAME_RULE = (
+    "a name is lower-case letters, digits, '-' or '_', starts with a letter or a digit, and has 63 at most"
+)
+
+
+def suggestion(word: str, known: Collection[str]) -> str:
+    """``did you mean 'precision'?`` or the list of what there is."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(sorted(known))}" if known else "there is none yet"
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _place(placement: dict[str, Any]) -> str:
+    """What two placements must not share: the normalised destination with its hosts."""
+    to = placement.get("to")
+    if not isinstance(to, str):
+        return ""
+    scheme, separator, rest = to.rpartition("://")
+    return scheme + separator + posixpath.normpath(rest) + str(placement.get("hosts") or "")
+
+
+def problems(data: dict[str, Any]) -> Iterator[Problem]:
+    """Names that break the rule, lead nowhere, go in circles or collide, in the raw data."""
+    targets = _mapping(data.get("targets"))
+    environments = _mapping(data.get("environments"))
+    for section, names in (("targets", targets), ("environments", environments)):
+        for name in names:
+            if name in _RESERVED:
+                yield Problem((section, name), "this word has a meaning of its own; choose another name")
+            elif not _NAME.fullmatch(name):
+                yield Problem((section, name), NAME_RULE)
+    aliases: dict[str, str] = {}
+    places: dict[str, str] = {}
+    for environment, body in environments.items():
+        for target in _mapping(body):
+            if target == "after":
+                continue
+            path = ("environments", environment, target)
+            if target not in targets:
+                yield Problem(path, f"no such target under 'targets'; {suggestion(target, targets)}")
+            pair, alias = f"{environment}.{target}", f"{environment}-{target}"
+            if alias in aliases:
+                yield Problem(path, f"has the same alias {alias!r} as {aliases[alias]}; rename one of them")
+            aliases.setdefault(alias, pair)
+            place = _place(_mapping(body[target]))
+            if place in places:
+                yield Problem(
+                    (*path, "to"), f"is where {places[place]} goes already; give each a place of its own"
+                )
+            elif place:
+                places[place] = pair
+    yield from _order(environments)
+
+
+def _order(environments: dict[str, Any]) -> Iterator[Problem]:
+    after = {name: _mapping(body).get("after") for name, body in environments.items()}
+    for name, before in after.items():
+        if not isinstance(before, str):
+            continue  # none, or no text: the model says so
+        path = ("environments", name, "after")
+        if before not in after:
+            hint = suggestion(str(before), [other for other in after if other != name])
+            yield Problem(path, f"no environment {before!r}; {hint}")
+            continue
+        chain = [name]
+        while isinstance(before, str) and before not in chain:
+            chain.append(before)
+            before = after.get(before)
+        if before == name == min(chain):  # once for the whole circle
+            yield Problem(path, f"goes in a circle: {' after '.join([*chain, name])}")

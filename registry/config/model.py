@@ -1,0 +1,257 @@
+"""What ``deploy.yaml`` may hold: every key and its meaning. The commented example is ``deploy.yaml`` itself.
+
+Only shapes and values are checked here; what needs two places at once (names that lead nowhere, two
+destinations in one folder) is in ``check.py``, and reading with file lines in ``load.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    Strict,
+    WithJsonSchema,
+    model_validator,
+)
+
+from shipway.registry.nouns import Tolerance
+from shipway.registry.units import parse_size
+from shipway.targets.base import TargetOptions
+
+
+def _opset(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and 7 <= value <= 30:
+        return value
+    raise ValueError("must be 'auto' or an ONNX opset from 7 to 30")
+
+
+def _wave(value: object) -> int | str:
+    percent = re.fullmatch(r"([1-9]\d?|100)%", value) if isinstance(value, str) else None
+    if percent or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value  # type: ignore[return-value]
+    raise ValueError("must be a number of hosts (1) or a share of them (25%)")
+
+
+def _host(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", value):
+        return value
+    raise ValueError("must be the name or the address of a host")
+
+
+def _destination(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError("must be a folder, s3://bucket/prefix or ssh://user@host/folder")
+    if "://" not in value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme == "s3" and parts.netloc:
+        return value
+    if parts.scheme == "ssh" and parts.netloc and len(parts.path) > 1:
+        return value
+    raise ValueError("must be a folder, s3://bucket/prefix or ssh://user@host/folder")
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Size = Annotated[
+    int, PlainValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "examples": ["20MB"]})
+]
+"""Bytes, written as ``20MB`` or ``16MiB``. Target kinds may use it for their options too."""
+
+_Opset = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_opset),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 7, "maximum": 30}]}),
+]
+_Wave = Annotated[int | str, PlainValidator(_wave), WithJsonSchema({"type": ["integer", "string"]})]
+_Host = Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string"})]
+_To = Annotated[str, PlainValidator(_destination), WithJsonSchema({"type": "string"})]
+_Int = Annotated[int, Strict()]
+_Bool = Annotated[bool, Strict()]
+_Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A mapping of ``deploy.yaml``: unknown keys are errors, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ToleranceConfig(Section):
+    """An output passes where its largest absolute error <= atol + rtol * its largest magnitude."""
+
+    atol: _Float = Field(ge=0, description="absolute part")
+    rtol: _Float = Field(ge=0, description="part relative to the largest magnitude of the output")
+
+    @property
+    def value(self) -> Tolerance:
+        return Tolerance(self.atol, self.rtol)
+
+
+class ConvertConfig(Section):
+    """How models are converted and judged."""
+
+    opset: _Opset = Field(
+        default="auto", description="ONNX opset, or auto: the highest that every target runs"
+    )
+    tolerance: ToleranceConfig = Field(
+        default=ToleranceConfig(atol=1e-5, rtol=1e-5),
+        description="what fp32 must meet against the trained model",
+    )
+    tolerance_fp16: ToleranceConfig = Field(
+        default=ToleranceConfig(atol=1e-3, rtol=1e-2),
+        description="what fp16 must meet against the trained model",
+    )
+    tolerance_int8: ToleranceConfig = Field(
+        default=ToleranceConfig(atol=1e-2, rtol=1e-1),
+        description="what int8 must meet against the trained model",
+    )
+    timeout_s: _Float = Field(default=600.0, gt=0, description="seconds after which a conversion is given up")
+    memory: Size | None = Field(
+        default=None, description="memory that a conversion may use (8GB); none: no limit"
+    )
+
+    def allowed(self, precision: str) -> Tolerance:
+        """The tolerance of ``fp32``, ``fp16`` or ``int8``; KeyError on another precision."""
+        of = {"fp32": self.tolerance, "fp16": self.tolerance_fp16, "int8": self.tolerance_int8}
+        return of[precision].value
+
+
+class ModelConfig(ConvertConfig):
+    """What one model does differently: any key of ``convert``."""
+
+
+class StoreConfig(Section):
+    """Where files, bundles and the ledger are kept: a folder, or a bucket with how to reach it."""
+
+    to: _To = Field(description="a folder, or s3://bucket/prefix")
+    endpoint: str | None = Field(default=None, description="URL of an S3-compatible service that is not AWS")
+    region: str | None = Field(default=None, description="region of the bucket")
+    profile: str | None = Field(default=None, description="profile in the AWS configuration")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"to": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fitting(self) -> StoreConfig:
+        if self.to.startswith("ssh://"):
+            raise ValueError("must be a folder or s3://bucket/prefix")
+        if not self.to.startswith("s3://") and (self.endpoint or self.region or self.profile):
+            raise ValueError("endpoint, region and profile go with s3:// only")
+        return self
+
+
+class GateConfig(Section):
+    """What a release must pass at its destination before it counts as live."""
+
+    check: _Bool = Field(default=False, description="run the bundle's own golden check at the destination")
+    command: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="a command of yours, run in the release's folder; exit 0 passes",
+    )
+    url: str | None = Field(
+        default=None, description="an Open Inference Protocol server that must serve the version"
+    )
+    p95_ms: _Float | None = Field(
+        default=None, gt=0, description="95 of 100 answers must come within this time"
+    )
+
+
+class PlacementConfig(Section):
+    """One target in one environment: where its bundle goes."""
+
+    to: _To = Field(description="a folder, s3://bucket/prefix or ssh://user@{host}/folder")
+    gate: GateConfig = Field(default=GateConfig(), description="what must pass before the release counts")
+    hosts: list[_Host] = Field(
+        default=[], description="hosts that stand in for {host} in an ssh:// destination"
+    )
+    waves: list[_Wave] = Field(default=[], description="how many hosts at a time: numbers or shares")
+    keep: _Int = Field(
+        default=5, ge=1, description="old releases to keep there besides live and rollback candidate"
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> PlacementConfig:
+        if not self.to.startswith("ssh://") and (self.hosts or self.waves):
+            raise ValueError("hosts and waves go with ssh:// destinations only")
+        if "{host}" in self.to and not self.hosts:
+            raise ValueError("'to' names {host}, so it needs hosts: [...]")
+        return self
+
+
+class EnvironmentConfig(Section):
+    """Where versions go: under each target's name, its destination."""
+
+    after: str | None = Field(default=None, description="environment where a version must be healthy first")
+    targets: dict[str, PlacementConfig] = Field(
+        default={}, description="destinations, written beside 'after'"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat_form(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        own = {"after": value["after"]} if "after" in value else {}
+        return {**own, "targets": {key: item for key, item in value.items() if key != "after"}}
+
+
+class TargetConfig(BaseModel):
+    """How to package. ``options`` are the kind's own, parsed by the kind's class."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    options: SerializeAsAny[TargetOptions]
+
+    @property
+    def precision(self) -> str:
+        return self.options.precision
+
+
+class DeployConfig(Section):
+    """The whole of ``deploy.yaml``."""
+
+    project: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="name of the project")
+    registry: str = Field(
+        default="sqlite:///.shipway/mlflow.db", min_length=1, description="MLflow tracking URI"
+    )
+    store: StoreConfig = Field(
+        default=StoreConfig(to=".shipway/store"), description="where files, bundles and the ledger are kept"
+    )
+    convert: ConvertConfig = Field(default=ConvertConfig(), description="how models are converted and judged")
+    models: dict[str, ModelConfig] = Field(
+        default={}, description="what single models do differently, by name"
+    )
+    targets: dict[str, TargetConfig] = Field(
+        default={}, description="how to package, by a name of your choice"
+    )
+    environments: dict[str, EnvironmentConfig] = Field(default={}, description="where bundles go, by name")
+    templates: Path | None = Field(
+        default=None, description="folder with templates that stand in for built-in ones"
+    )
+
+    def conversion(self, model: str) -> ConvertConfig:
+        """``convert`` with what ``models.<model>`` does differently."""
+        own = self.models.get(model)
+        if own is None:
+            return self.convert
+        return self.convert.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})

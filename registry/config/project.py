@@ -1,0 +1,137 @@
+"""A project: what ``deploy.yaml`` says, and the store and destinations that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shipway.registry.config import document
+from shipway.registry.config.check import suggestion
+from shipway.registry.config.model import DeployConfig, EnvironmentConfig, PlacementConfig
+from shipway.registry.errors import ConfigError, UsageError
+from shipway.registry.store.store import Store
+
+if TYPE_CHECKING:
+    from shipway.targets.base import Target
+    from shipway.targets.deliveries.base import Delivery
+
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Project:
+    """``config`` as read, and ``root``, the folder of ``deploy.yaml``, where relative paths start.
+
+    ``source`` is what messages call the file; ``lines`` where each of its keys stands.
+    """
+
+    config: DeployConfig
+    root: Path
+    source: str = "deploy.yaml"
+    lines: Mapping[document.Path, int] = field(default_factory=dict)
+
+    def where(self, *path: str) -> str:
+        """``deploy.yaml:12: targets.mobile``: how messages name a place in the file."""
+        line = document.Document(None, self.lines, ()).line(path)
+        return (
+            f"{self.source}:{line}: {document.dotted(path)}"
+            if line
+            else f"{self.source}: {document.dotted(path)}"
+        )
+
+    def path(self, text: str | Path) -> Path:
+        """A path of ``deploy.yaml`` as an absolute one."""
+        return self.root / Path(text).expanduser()
+
+    @cached_property
+    def store(self) -> Store:
+        """Made when first asked for. Raises ConfigError for what is not there yet."""
+        from shipway.registry.store.folder import FolderObjects
+
+        to = self.config.store.to
+        if "://" in to:
+            raise self._not_yet("store", to)
+        return Store(FolderObjects(self.path(to)))
+
+    @property
+    def registry_uri(self) -> str:
+        """MLflow's tracking URI; a relative sqlite file or folder made absolute."""
+        uri = self.config.registry
+        if uri.startswith(_SQLITE):
+            return _SQLITE + str(self.path(uri.removeprefix(_SQLITE)))
+        if "://" in uri or ":" in uri.split("/")[0] or uri == "databricks":
+            return uri
+        return str(self.path(uri))
+
+    @property
+    def artifacts(self) -> Path:
+        """Where MLflow on sqlite keeps its files: beside the database. A server has a place of its own."""
+        if self.registry_uri.startswith(_SQLITE):
+            return Path(self.registry_uri.removeprefix(_SQLITE)).parent / "artifacts"
+        return self.path(".shipway/artifacts")
+
+    @property
+    def templates(self) -> Path | None:
+        """The user's template folder as an absolute path."""
+        return self.path(self.config.templates) if self.config.templates else None
+
+    def environment(self, name: str) -> EnvironmentConfig:
+        """Raises UsageError where ``deploy.yaml`` has no such environment."""
+        found = self.config.environments.get(name)
+        if found is None:
+            raise UsageError(
+                f"There is no environment {name!r} in {self.source}.",
+                why=f"Under 'environments': {suggestion(name, self.config.environments)}",
+                remedy="Name one of them, or add it to the file.",
+            )
+        return found
+
+    def placements(self, environment: str, targets: Sequence[str] = ()) -> dict[str, PlacementConfig]:
+        """The destinations of an environment by target: those named, or all. Raises UsageError."""
+        there = self.environment(environment).targets
+        for target in targets:
+            if target not in there:
+                raise UsageError(
+                    f"Environment {environment!r} has no target {target!r} in {self.source}.",
+                    why=f"Under 'environments.{environment}': {suggestion(target, there)}",
+                    remedy="Name one of them, or add it to the file.",
+                )
+        if not there:
+            raise UsageError(
+                f"Environment {environment!r} has no targets in {self.source}.",
+                remedy=f"Add one under 'environments.{environment}': browser: {{to: ./deployed/browser}}",
+            )
+        return {name: placement for name, placement in there.items() if not targets or name in targets}
+
+    def delivery(self, environment: str, target: str) -> Delivery:
+        """What performs steps at the destination. Raises UsageError; ConfigError for what is not there yet."""
+        from shipway.targets.deliveries.folder import FolderDelivery
+
+        to = self.placements(environment, [target])[target].to
+        if "://" in to:
+            raise self._not_yet(f"environments.{environment}.{target}.to", to)
+        return FolderDelivery(self.path(to), self.store.open)
+
+    def target(self, name: str) -> Target:
+        """The packager called ``name``, with its options. Raises UsageError where there is none."""
+        from shipway.targets.loader import load_kind
+
+        found = self.config.targets.get(name)
+        if found is None:
+            raise UsageError(
+                f"There is no target {name!r} in {self.source}.",
+                why=f"Under 'targets': {suggestion(name, self.config.targets)}",
+                remedy="Name one of them, or add it to the file.",
+            )
+        return load_kind(found.kind)(found.options)
+
+    def _not_yet(self, key: str, value: str) -> ConfigError:
+        scheme = value.partition("://")[0]
+        return ConfigError(
+            f"{self.where(*key.split('.'))}: {scheme}:// is not there yet.",
+            why=f"{value} is read and checked, but this version of shipway only writes to folders.",
+            remedy="Use a folder for now, such as ./deployed.",
+        )
