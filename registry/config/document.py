@@ -55,7 +55,7 @@ def dotted(path: Path) -> str:
 
 
 def read(text: str) -> Document:
-    """Read YAML. Never raises: ``problems`` says what is wrong, ``data`` is None where nothing can be used."""
+    """Read YAML. Never raises: ``problems`` says what is wrong; ``data`` is None where nothing is usable."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -107,6 +107,7 @@ class _Reader:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             key = key_node.value
+            place = (*path, key)
             if key_node.tag == "tag:yaml.org,2002:merge":
                 self.problems.append(Problem(path, "'<<' is not supported; write it out", line))
             elif not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
@@ -114,7 +115,7 @@ class _Reader:
                 self.problems.append(Problem(path, f"the key {shown} must be text; put it in quotes", line))
             elif key in found:
                 where = f"stands here twice (first in line {found[key]})"
-                self.problems.append(Problem((*path, key), where, line))
+                self.problems.append(Problem(place, where, line))
             else:
-                found[key] = self.lines[(*path, key)] = line
-                yield key, self.value(value_node, (*path, key))
+                found[key] = self.lines[place] = line
+                yield key, self.value(value_node, place)

@@ -107,7 +107,7 @@ class Project:
         return {name: placement for name, placement in there.items() if not targets or name in targets}
 
     def delivery(self, environment: str, target: str) -> Delivery:
-        """What performs steps at the destination. Raises UsageError; ConfigError for what is not there yet."""
+        """Performs steps at the destination. Raises UsageError, or ConfigError for what is not yet there."""
         from shipway.targets.deliveries.folder import FolderDelivery
 
         to = self.placements(environment, [target])[target].to
