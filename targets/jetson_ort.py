@@ -1,0 +1,103 @@
+"""``jetson-ort``: ONNX Runtime on a Jetson board, TensorRT first, with a preflight and a systemd unit."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from shipway.targets.base import BundlePlan, BundleWriter, RuntimeLimits, TargetOptions, VerifiedModel
+from shipway.targets.jetpack import JETPACKS, JetPack
+from shipway.targets.limits import Size, onnx_runtime
+from shipway.targets.parts import (
+    OnnxRuntimeKind,
+    Provider,
+    Threads,
+    facts,
+    place_model,
+    place_python_runner,
+    python_runtime,
+)
+from shipway.targets.render import label
+
+_OVERHEAD = 3  # a session holds the graph, its optimised copy and the activations
+
+
+class JetsonOptions(TargetOptions):
+    """Options of ``jetson-ort``."""
+
+    jetpack: str = Field("6.1", description=f"JetPack on the boards: {', '.join(JETPACKS)}")
+    providers: tuple[Provider, ...] = Field(
+        ("tensorrt", "cuda", "cpu"), min_length=1, description="what to run on, best first"
+    )
+    require_provider: Provider | None = Field(
+        None, description="the check fails unless this provider is the one in use"
+    )
+    threads: Threads = Field(0, description="CPU threads of one run; 0: as many as there are cores")
+    workspace: Size = Field(2**28, description="memory that TensorRT may use to build an engine")
+    memory: Size = Field(2 * 2**30, description="memory that the service may use")
+    root: str = Field("", pattern=r"^(/[^\0]*)?$", description="destination on the board, for the systemd unit")
+    host: str = Field("127.0.0.1", pattern=r"^[0-9A-Za-z.:-]+$", description="address that the service listens on")
+    port: int = Field(8000, ge=1, le=65535, description="port that the service listens on")
+
+    @field_validator("jetpack")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in JETPACKS:
+            raise ValueError(f"must be one of {', '.join(JETPACKS)} (in quotes)")
+        return value
+
+
+class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
+    """See the module."""
+
+    kind: ClassVar[str] = "jetson-ort"
+    options: ClassVar[type[TargetOptions]] = JetsonOptions
+
+    @property
+    def _board(self) -> JetPack:
+        return JETPACKS[self.chosen.jetpack]
+
+    def limits(self) -> RuntimeLimits:
+        return onnx_runtime(self._board.onnxruntime)
+
+    def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
+        options, board = self.chosen, self._board
+        graph = place_model(model, out)
+        place_python_runner(model, out, f"onnxruntime-gpu=={board.onnxruntime}")
+        out.render("serve.py", "serve.py")
+        values: dict[str, Any] = {
+            **facts(model),
+            "runtime_version": board.onnxruntime,
+            "board": {"jetpack": options.jetpack, **dataclasses.asdict(board)},
+            "root": options.root or f"/opt/shipway/{label(model.version.name)}",
+            "host": options.host,
+            "port": options.port,
+            "memory": options.memory,
+            "wanted": {
+                "jetpack": options.jetpack,
+                "l4t": board.l4t,
+                "python": board.python,
+                "memory": _OVERHEAD * model.variant.size + options.workspace,
+                "disk": _OVERHEAD * model.variant.size,
+            },
+        }
+        for name in ("preflight.py", "shipway.service", "README.md"):
+            out.render(name, name, **values)
+        runtime = python_runtime(
+            self.limits(),
+            board.onnxruntime,
+            options.providers,
+            require=options.require_provider,
+            threads=options.threads,
+            provider_options={
+                "tensorrt": {
+                    "trt_engine_cache_enable": "1",
+                    "trt_fp16_enable": "1" if model.variant.precision == "fp16" else "0",
+                    "trt_int8_enable": "1" if model.variant.precision == "int8" else "0",
+                    "trt_max_workspace_size": str(options.workspace),
+                }
+            },
+        )
+        return BundlePlan(graph, ("python3", "check.py"), {**runtime, "jetpack": options.jetpack})

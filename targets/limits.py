@@ -1,0 +1,88 @@
+"""What each release of ONNX Runtime accepts, and how a model is held against it. The one place for both.
+
+The table was measured, with models of one ``Identity`` stamped with rising numbers: the highest opset of the
+default domain and the highest IR version that ``InferenceSession`` loads (CPU wheels from PyPI; 1.30.0 of
+onnxruntime-web in Node gives the same). It agrees with the ONNX release that each version was built from
+(https://onnxruntime.ai/docs/reference/compatibility.html, https://github.com/onnx/onnx/blob/main/docs/Versioning.md).
+A release not listed here counts as the newest listed one below it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from shipway.registry.errors import UnsupportedModelError
+from shipway.registry.units import format_size, parse_size
+from shipway.targets.base import OnnxInfo, RuntimeLimits
+
+OLDEST_OPSET = 7  # all releases of ONNX Runtime run opset 7 and up (docs/Versioning.md there)
+
+_ONNX_RUNTIME: dict[tuple[int, int], tuple[int, int]] = {  # release: (opset, IR)
+    (1, 16): (19, 9),
+    (1, 17): (20, 9),
+    (1, 18): (21, 10),
+    (1, 20): (21, 10),
+    (1, 22): (22, 10),
+    (1, 23): (23, 11),
+    (1, 24): (25, 13),
+    (1, 27): (26, 13),
+}
+
+_DOMAINS = frozenset({"ai.onnx", "ai.onnx.ml", "com.microsoft"})  # what every build of the runtime registers
+
+
+def onnx_runtime(version: str, *, size: int | None = None) -> RuntimeLimits:
+    """The limits of ONNX Runtime ``version`` (``1.30.0``). Raises ValueError for one older than the table."""
+    release = tuple(int(part) for part in version.split(".")[:2])
+    known = [listed for listed in _ONNX_RUNTIME if listed <= release]
+    if not known:
+        raise ValueError(f"ONNX Runtime {version} is older than {min(_ONNX_RUNTIME)}")
+    opset, ir = _ONNX_RUNTIME[max(known)]
+    return RuntimeLimits(opset, ir, size=size, why=f"ONNX Runtime {version}")
+
+
+def check_limits(kind: str, model: OnnxInfo, limits: RuntimeLimits) -> None:
+    """Raise UnsupportedModelError, naming the limit and the remedy, where ``model`` is outside ``limits``."""
+    if not OLDEST_OPSET <= model.opset <= limits.opset:
+        raise UnsupportedModelError(
+            f"{kind} can't run opset {model.opset}.",
+            why=f"{limits.why} runs opset {OLDEST_OPSET} to {limits.opset}.",
+            remedy="Register the model again with 'convert: {opset: auto}', which takes what all targets run.",
+        )
+    if model.ir > limits.ir:
+        raise UnsupportedModelError(
+            f"{kind} can't load IR version {model.ir}.",
+            why=f"{limits.why} loads IR versions up to {limits.ir}.",
+            remedy="Register the model again with this target in deploy.yaml, or use a newer runtime.",
+        )
+    bad = sorted(name for name in set(model.operators) if name in limits.unsupported or _foreign(name))
+    if bad:
+        raise UnsupportedModelError(
+            f"{kind} can't run {', '.join(bad)}.",
+            why=f"{limits.why} has no such operator.",
+            remedy="Deploy to a kind that has it, or replace the layer before training ends.",
+        )
+    check_size(kind, "The model", model.size, limits)
+
+
+def _foreign(operator: str) -> bool:
+    domain, colons, _ = operator.partition("::")
+    return bool(colons) and domain not in _DOMAINS
+
+
+def check_size(kind: str, what: str, size: int, limits: RuntimeLimits) -> None:
+    """Raise UnsupportedModelError where ``size`` bytes are over the limit; the message says what to do."""
+    if limits.size is not None and size > limits.size:
+        raise UnsupportedModelError(
+            f"{what} is too large for {kind}: {format_size(size)} of {format_size(limits.size)}.",
+            why="size_limit in deploy.yaml counts every file of the bundle.",
+            remedy="Set 'precision: int8' or 'fp16' for this target, register a smaller model, or raise size_limit.",
+        )
+
+
+Size = Annotated[
+    int, PlainValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "examples": ["20MB"]})
+]
+"""Bytes; deploy.yaml may say ``20MB``, ``16MiB``."""

@@ -1,0 +1,46 @@
+"""Finds target kinds by their entry points (group ``shipway.targets``). Imports only the kind that is asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from shipway.registry.errors import ConfigError
+from shipway.targets.base import Target
+
+GROUP = "shipway.targets"
+
+
+@cache
+def _found() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def kinds() -> tuple[str, ...]:
+    """Names of all kinds that are installed, sorted."""
+    return tuple(sorted(_found()))
+
+
+def load_kind(kind: str) -> type[Target]:
+    """The class of ``kind``. Raises ConfigError where there is none, or where its package can't be imported."""
+    entry = _found().get(kind)
+    if entry is None:
+        raise ConfigError(
+            f"There is no target kind {kind!r}.",
+            why=f"Installed kinds: {', '.join(kinds()) or 'none'}.",
+            remedy="Correct 'kind', or install the package that brings it.",
+        )
+    try:
+        found = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"The target kind {kind} can't be loaded from {entry.value}.",
+            why=str(error),
+            remedy="Install or mend the package that brings it.",
+        ) from error
+    if getattr(found, "kind", None) != kind:
+        raise ConfigError(
+            f"{entry.value} calls itself {getattr(found, 'kind', None)!r}, not {kind!r}.",
+            remedy="Give the entry point the name that the class has as 'kind'.",
+        )
+    return found  # type: ignore[no-any-return]

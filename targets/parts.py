@@ -1,0 +1,118 @@
+"""What the built-in kinds share: placing the model, the golden slice and the runner in Python."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from shipway.registry.nouns import Digest, Json, TensorSpec
+from shipway.targets.base import BundleWriter, OnnxInfo, RuntimeLimits, TargetOptions, VerifiedModel
+from shipway.targets.limits import check_limits
+from shipway.targets.render import label
+from shipway.targets.steps import Release, Step
+
+PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+"""Short names in deploy.yaml to ONNX Runtime's own (https://onnxruntime.ai/docs/execution-providers/)."""
+
+Provider = Literal["tensorrt", "cuda", "cpu"]
+Threads = Annotated[int, Field(ge=0, le=1024)]
+Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+
+Chosen = TypeVar("Chosen", bound=TargetOptions)
+
+
+class OnnxRuntimeKind(ABC, Generic[Chosen]):
+    """A kind whose runtime is some build of ONNX Runtime. Subclasses say ``limits`` and ``build``."""
+
+    kind: ClassVar[str]
+    options: ClassVar[type[TargetOptions]]
+
+    def __init__(self, options: TargetOptions) -> None:
+        if not isinstance(options, self.options):
+            raise TypeError(f"{self.kind} takes {self.options.__name__}, not {type(options).__name__}")
+        self.chosen: Chosen = options  # type: ignore[assignment]
+
+    @abstractmethod
+    def limits(self) -> RuntimeLimits: ...
+
+    def check(self, model: OnnxInfo) -> None:
+        check_limits(self.kind, model, self.limits())
+
+    def fingerprint(self) -> Sequence[Digest]:
+        return ()
+
+    def activation(self, release: Release) -> Sequence[Step]:
+        return ()
+
+
+def place_model(model: VerifiedModel, out: BundleWriter, folder: str = "") -> str:
+    """Add the graph and its external data side by side below ``folder/``; return the graph's path."""
+    paths = [out.take(folder + file.path, file).path for file in model.variant.files]
+    return paths[0]
+
+
+def place_proof(model: VerifiedModel, out: BundleWriter) -> None:
+    """Add the golden slice and the assets, at the paths that the version gives them."""
+    for file in (*model.version.golden, *model.version.assets):
+        out.take(file.path, file)
+
+
+def place_python_runner(model: VerifiedModel, out: BundleWriter, *requirements: str) -> None:
+    """Add ``runner.py``, ``golden.py``, ``check.py`` and ``requirements.txt`` beside ``bundle.json``."""
+    place_proof(model, out)
+    for name in ("runner.py", "golden.py", "check.py"):
+        out.render(name, name)
+    out.render("requirements.txt", "requirements.txt", requirements=["numpy", *requirements])
+
+
+def python_runtime(
+    limits: RuntimeLimits,
+    version: str,
+    providers: Sequence[Provider],
+    *,
+    require: Provider | None = None,
+    threads: int = 0,
+    provider_options: Mapping[Provider, Mapping[str, str]] | None = None,
+) -> dict[str, Json]:
+    """``runtime`` of the manifest, as ``runner.py`` reads it."""
+    options = provider_options or {}
+    return {
+        "name": "onnxruntime",
+        "version": version,
+        "opset": limits.opset,
+        "ir": limits.ir,
+        "providers": [{"name": PROVIDERS[name], "options": dict(options.get(name, {}))} for name in providers],
+        "require_provider": PROVIDERS[require] if require else None,
+        "threads": threads,
+    }
+
+
+def facts(model: VerifiedModel) -> dict[str, Any]:
+    """What every README of a bundle tells."""
+    version = model.version
+    return {
+        "name": version.name,
+        "version": version.version,
+        "label": label(version.name),
+        "digest": str(version.digest),
+        "toolchain": version.toolchain,
+        "precision": model.variant.precision,
+        "opset": version.opset,
+        "size": model.variant.size,
+        "inputs": [_side(spec) for spec in version.inputs],
+        "outputs": [_side(spec) for spec in version.outputs],
+        "assets": [file.path for file in version.assets],
+        "atol": f"{model.tolerance.atol:g}",
+        "rtol": f"{model.tolerance.rtol:g}",
+    }
+
+
+def _side(spec: TensorSpec) -> dict[str, Json]:
+    return {"name": spec.name, "dtype": spec.dtype, "shape": ", ".join(str(size) for size in spec.shape)}

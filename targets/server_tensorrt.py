@@ -1,0 +1,203 @@
+"""``server-tensorrt``: a Triton model repository, and a server of its own for hosts without Triton.
+
+Both run the same ONNX file on ONNX Runtime with TensorRT, CUDA and CPU in that order. TensorRT engines are built
+on the host that runs them (they fit one GPU and one TensorRT release) and cached there; none is shipped.
+
+``config.pbtxt``: https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md;
+keys of the TensorRT accelerator: https://github.com/triton-inference-server/onnxruntime_backend#readme
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shipway.registry.errors import ConfigError
+from shipway.registry.nouns import Json, TensorSpec
+from shipway.targets.base import BundlePlan, BundleWriter, RuntimeLimits, TargetOptions, VerifiedModel
+from shipway.targets.limits import Size, onnx_runtime
+from shipway.targets.parts import (
+    OnnxRuntimeKind,
+    Provider,
+    Threads,
+    Version,
+    facts,
+    place_model,
+    place_python_runner,
+    python_runtime,
+)
+
+Shape = tuple[Annotated[int, Field(ge=1)], ...]
+
+_TYPES = {
+    **{f"{sign}int{bits}": f"TYPE_{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    **{"bool": "TYPE_BOOL", "float16": "TYPE_FP16", "float32": "TYPE_FP32", "float64": "TYPE_FP64"},
+}
+
+
+class Profile(BaseModel):
+    """Shapes of one input that TensorRT makes its engine for: smallest, usual and largest, all of one rank."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: Shape
+    opt: Shape
+    max: Shape
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Profile:
+        if not len(self.min) == len(self.opt) == len(self.max):
+            raise ValueError("min, opt and max must have as many dimensions as each other")
+        if not all(low <= usual <= high for low, usual, high in zip(self.min, self.opt, self.max, strict=True)):
+            raise ValueError("each dimension must rise from min over opt to max")
+        return self
+
+
+class ServerOptions(TargetOptions):
+    """Options of ``server-tensorrt``."""
+
+    providers: tuple[Provider, ...] = Field(
+        ("tensorrt", "cuda", "cpu"), min_length=1, description="what to run on, best first"
+    )
+    require_provider: Provider | None = Field(
+        None, description="the check fails unless this provider is the one in use"
+    )
+    shapes: dict[str, Profile] = Field({}, description="min, opt and max shape of dynamic inputs, for TensorRT")
+    max_batch: int = Field(8, ge=0, description="largest batch that Triton forms; 0: none")
+    batch_delay_us: int = Field(1000, ge=0, description="how long Triton waits to fill a batch")
+    workspace: Size = Field(2**30, description="GPU memory that TensorRT may use to build an engine")
+    threads: Threads = Field(0, description="CPU threads of one run; 0: as many as there are cores")
+    runtime_version: Version = Field("1.23.2", description="release of onnxruntime-gpu that the host has")
+
+
+class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
+    """See the module."""
+
+    kind: ClassVar[str] = "server-tensorrt"
+    options: ClassVar[type[TargetOptions]] = ServerOptions
+
+    def limits(self) -> RuntimeLimits:
+        return onnx_runtime(self.chosen.runtime_version)
+
+    def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
+        options, version = self.chosen, model.version
+        self._check_shapes(version.inputs)
+        folder = f"models/{version.name}"
+        graph = place_model(model, out, f"{folder}/{version.version}/")
+        place_python_runner(model, out, f"onnxruntime-gpu[cuda,cudnn]=={options.runtime_version}")
+        out.render("serve.py", "serve.py")
+        batch = options.max_batch if _batched(version.inputs) and _batched(version.outputs) else 0
+        values = {
+            **facts(model),
+            "runtime_version": options.runtime_version,
+            "max_batch": batch,
+            "batch_delay_us": options.batch_delay_us,
+            "triton_inputs": [_tensor(spec, batch) for spec in version.inputs],
+            "triton_outputs": [_tensor(spec, batch) for spec in version.outputs],
+            "gpu": [name for name in options.providers if name != "cpu"],
+            "accelerator": self._accelerator(model) if "tensorrt" in options.providers else {},
+            "threads": options.threads,
+            "warmup": _warm_up(model, out, batch, folder),
+        }
+        out.render(f"{folder}/config.pbtxt", "config.pbtxt", **values)
+        for name in ("Dockerfile", "compose.yaml", "kserve.yaml", "README.md"):
+            out.render(name, name, **values)
+        runtime = python_runtime(
+            self.limits(),
+            options.runtime_version,
+            options.providers,
+            require=options.require_provider,
+            threads=options.threads,
+            provider_options={"tensorrt": self._provider_options(model)},
+        )
+        return BundlePlan(graph, ("python3", "check.py"), runtime)
+
+    def _check_shapes(self, inputs: tuple[TensorSpec, ...]) -> None:
+        known = {spec.name: spec for spec in inputs}
+        for name, profile in self.chosen.shapes.items():
+            if name not in known:
+                raise ConfigError(
+                    f"shapes: the model has no input {name!r}.",
+                    why=f"Its inputs are {', '.join(sorted(known))}.",
+                    remedy="Correct 'shapes' of the target in deploy.yaml.",
+                )
+            if len(profile.min) != len(known[name].shape):
+                raise ConfigError(
+                    f"shapes.{name} has {len(profile.min)} dimensions, the model's input {len(known[name].shape)}.",
+                    remedy="Correct 'shapes' of the target in deploy.yaml.",
+                )
+
+    def _profiles(self) -> dict[str, str]:
+        """``x:1x3x48x32,y:...`` for each of min, opt and max, as both Triton and ONNX Runtime want them."""
+        return {
+            f"trt_profile_{bound}_shapes": ",".join(
+                f"{name}:{'x'.join(map(str, getattr(profile, bound)))}"
+                for name, profile in sorted(self.chosen.shapes.items())
+            )
+            for bound in ("min", "opt", "max")
+            if self.chosen.shapes
+        }
+
+    def _provider_options(self, model: VerifiedModel) -> dict[str, str]:
+        """https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html"""
+        return {
+            "trt_engine_cache_enable": "1",
+            "trt_fp16_enable": "1" if model.variant.precision == "fp16" else "0",
+            "trt_int8_enable": "1" if model.variant.precision == "int8" else "0",
+            "trt_max_workspace_size": str(self.chosen.workspace),
+            **self._profiles(),
+        }
+
+    def _accelerator(self, model: VerifiedModel) -> dict[str, str]:
+        return {
+            "precision_mode": model.variant.precision.upper(),
+            "max_workspace_size_bytes": str(self.chosen.workspace),
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": f"/engines/{model.version.digest.hex[:16]}",
+            **self._profiles(),
+        }
+
+
+def _batched(specs: tuple[TensorSpec, ...]) -> bool:
+    """Triton may batch where each tensor's first dimension is dynamic and others follow."""
+    return all(len(spec.shape) > 1 and isinstance(spec.shape[0], str) for spec in specs)
+
+
+def _tensor(spec: TensorSpec, batch: int) -> dict[str, Json]:
+    """A tensor as Triton describes it: without the batch dimension; a scalar is reshaped from one element."""
+    shape = spec.shape[1:] if batch else spec.shape
+    return {
+        "name": spec.name,
+        "type": _TYPES[spec.dtype],
+        "dims": [size if isinstance(size, int) else -1 for size in shape] or [1],
+        "scalar": not shape,
+    }
+
+
+def _warm_up(model: VerifiedModel, out: BundleWriter, batch: int, folder: str) -> Mapping[str, Json]:
+    """Triton's warm-up with the first golden case: its raw files where they hold the values as they are.
+
+    Files that hold encoded values are no good to Triton, so those inputs get random data of the same shape.
+    """
+    golden = {file.path: file for file in model.version.golden}
+    case = json.loads(out.open(golden["golden/golden.json"]).read_text("utf-8"))["cases"][0]
+    rows = {tensor["shape"][0] if tensor["shape"] else 0 for tensor in case["inputs"]}
+    if batch and (len(rows) != 1 or max(rows) > batch):
+        return {}
+    tensors = []
+    for tensor in case["inputs"]:
+        plain = "encoding" not in tensor
+        if plain:
+            out.take(f"{folder}/warmup/{tensor['file']}", golden[f"golden/{tensor['file']}"])
+        tensors.append(
+            {
+                "name": tensor["name"],
+                "type": _TYPES[tensor["dtype"]],
+                "dims": (tensor["shape"][1:] if batch else tensor["shape"]) or [1],
+                "file": tensor["file"] if plain else None,
+            }
+        )
+    return {"batch": max(rows) if batch else 0, "inputs": tensors}
