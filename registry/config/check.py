@@ -10,7 +10,7 @@ from typing import Any
 
 from shipway.registry.config.document import Problem
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _RESERVED = {"after", "targets"}
 NAME_RULE = (
     "a name is lower-case letters, digits, '-' or '_', starts with a letter or a digit, and has 63 at most"
@@ -46,7 +46,7 @@ def problems(data: dict[str, Any]) -> Iterator[Problem]:
         for name in names:
             if name in _RESERVED:
                 yield Problem((section, name), "this word has a meaning of its own; choose another name")
-            elif not _NAME.fullmatch(name):
+            elif not NAME.fullmatch(name):
                 yield Problem((section, name), NAME_RULE)
     aliases: dict[str, str] = {}
     places: dict[str, str] = {}

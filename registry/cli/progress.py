@@ -1,0 +1,137 @@
+"""Progress on a terminal: nothing for the first moment, then a bar for each phase that is under way.
+
+rich is imported only when something takes long enough to be worth a bar.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shipway.registry.cli.output import harmless
+from shipway.registry.observe import SILENT, Advance, Observer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+PATIENCE_S = 0.7  # what is over by then needs no bar
+
+
+@dataclass
+class _Phase:
+    name: str
+    total: int | None
+    began: float = field(default_factory=time.monotonic)
+    done: int = 0
+    task: TaskID | None = None
+    owner: TerminalObserver | None = None
+
+    def advance(self, amount: int = 1) -> None:
+        assert self.owner is not None
+        self.owner.advanced(self, amount)
+
+
+class TerminalObserver:
+    """Shows phases with rich, and notes as lines above them, on stderr. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._phases: list[_Phase] = []
+        self._bars: Progress | None = None
+        self._timer: threading.Timer | None = None
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        with self._lock:
+            phase = _Phase(name, total, owner=self)
+            self._phases.append(phase)
+            if self._bars is not None:
+                self._add(phase)
+            elif self._timer is None:
+                self._timer = threading.Timer(PATIENCE_S, self._show)
+                self._timer.daemon = True
+                self._timer.start()
+        try:
+            yield phase
+        finally:
+            with self._lock:
+                self._phases.remove(phase)
+                if self._bars is not None and phase.task is not None:
+                    self._bars.remove_task(phase.task)
+                    if time.monotonic() - phase.began >= PATIENCE_S:
+                        self._bars.console.print(
+                            self._line(phase), style="dim", highlight=False, markup=False
+                        )
+
+    def advanced(self, phase: _Phase, amount: int) -> None:
+        with self._lock:
+            phase.done += amount
+            if self._bars is not None and phase.task is not None:
+                self._bars.update(phase.task, completed=phase.done)
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            if self._bars is not None:
+                self._bars.console.print(harmless(text), highlight=False, markup=False)
+            else:
+                sys.stderr.write(harmless(text) + "\n")
+
+    def __enter__(self) -> TerminalObserver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._bars is not None:
+                self._bars.stop()
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        with self._lock:
+            if not self._phases:  # all is over: the next phase starts a new wait
+                self._timer = None
+                return
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn())
+            console = Console(stderr=True)
+            self._bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+            for phase in self._phases:
+                self._add(phase)
+            self._bars.start()
+
+    def _add(self, phase: _Phase) -> None:
+        assert self._bars is not None
+        phase.task = self._bars.add_task(harmless(phase.name), total=phase.total, completed=phase.done)
+
+    @staticmethod
+    def _line(phase: _Phase) -> str:
+        return f"  {harmless(phase.name)} ({time.monotonic() - phase.began:.1f} s)"
+
+
+class PlainObserver:
+    """For stderr that is no terminal: notes as lines, no progress."""
+
+    def phase(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        return SILENT.phase(name, total)
+
+    def note(self, text: str) -> None:
+        sys.stderr.write(harmless(text) + "\n")
+
+
+@contextmanager
+def observing(*, quiet: bool) -> Iterator[Observer]:
+    """The observer that fits stderr."""
+    if quiet:
+        yield SILENT
+    elif sys.stderr.isatty():
+        with TerminalObserver() as observer:
+            yield observer
+    else:
+        yield PlainObserver()

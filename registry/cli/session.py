@@ -1,0 +1,54 @@
+"""What the global options decide, for one run of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from shipway.registry.cli import output
+from shipway.registry.nouns import Json
+from shipway.registry.observe import Observer
+
+if TYPE_CHECKING:
+    from shipway.registry.config.project import Project
+
+
+@dataclass
+class Session:
+    """``json``: one document on stdout and nothing else there. ``quiet``: no progress and no notes."""
+
+    config: Path
+    json: bool = False
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, context: typer.Context) -> Session:
+        found = context.find_object(cls)
+        if found is None:
+            raise RuntimeError("the command line's callback makes the session")
+        return found
+
+    @cached_property
+    def project(self) -> Project:
+        """``deploy.yaml``, read when a command needs it. Raises ConfigError."""
+        from shipway.registry.config.load import load
+
+        return load(self.config)
+
+    def observing(self) -> AbstractContextManager[Observer]:
+        from shipway.registry.cli.progress import observing
+
+        return observing(quiet=self.quiet)
+
+    def emit(self, document: Callable[[], Json], blocks: Callable[[], Iterable[output.Block]]) -> None:
+        """Print the result: the document for programs or the blocks for people, whichever is wanted."""
+        if self.json:
+            output.print_json(document())
+        else:
+            output.print_blocks(blocks())

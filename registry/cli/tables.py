@@ -1,0 +1,260 @@
+"""What people see of each result: lines and tables. No I/O and nothing heavy here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shipway.registry.cli.output import Block, Cell, Table
+from shipway.registry.nouns import Link, ModelVersion, TensorSpec, Variant
+from shipway.registry.units import format_age, format_size
+
+if TYPE_CHECKING:
+    from shipway.registry.deploy.plan import Plan
+    from shipway.registry.deploy.site import Outcome
+    from shipway.registry.ledger.events import Event
+    from shipway.registry.verbs.doctor import Finding
+    from shipway.registry.verbs.register import Registered
+    from shipway.registry.verbs.versions import Difference, Listed
+    from shipway.targets.manifest import Manifest
+
+GOOD, BAD, WARN, DIM, BOLD = "green", "red", "yellow", "dim", "bold"
+
+
+def age(at: str) -> str:
+    """How long ago an ISO 8601 time was."""
+    return format_age((datetime.now(timezone.utc) - datetime.fromisoformat(at)).total_seconds())
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def registered(done: Registered) -> Iterator[Block]:
+    version = done.version
+    if not done.created:
+        yield Cell(f"{version.ref} is this model already; nothing was added.", BOLD)
+        return
+    yield Cell(f"Registered {version.ref}", BOLD)
+    yield f"  {version.digest}, {version.toolchain}, opset {version.opset}"
+    yield links(version)
+
+
+def links(version: ModelVersion) -> Table:
+    """Every link of the chain with every output's numbers."""
+    rows = []
+    for link in (*version.links, *(link for variant in version.variants for link in variant.links)):
+        for output in link.outputs:
+            top1 = "-" if output.top1 is None else f"{output.top1:.1%}"
+            verdict = Cell("passed" + " (flat)" * output.flat, WARN if output.flat else GOOD)
+            rows.append(
+                (
+                    f"{link.source} -> {link.target}",
+                    output.name,
+                    number(output.max_abs),
+                    number(output.max_rel),
+                    f"{output.cosine:.6f}",
+                    number(output.scale),
+                    top1,
+                    verdict if _passed(link, output.max_abs, output.scale) else Cell("failed", BAD),
+                )
+            )
+    return Table(("link", "output", "max abs", "max rel", "cosine", "scale", "top-1", "verdict"), rows)
+
+
+def _passed(link: Link, max_abs: float, scale: float) -> bool:
+    return link.passed or link.tolerance.allows(max_abs, scale)
+
+
+def versions(found: Sequence[Listed]) -> Iterator[Block]:
+    from shipway.registry.verbs.versions import model_size, worst
+
+    if not found:
+        yield "Nothing is registered yet. 'shipway register PATH --name NAME' makes the first version."
+        return
+    rows: list[tuple[str | Cell, ...]] = []
+    for item in found:
+        record, live = item.record, Cell(", ".join(item.live) or "-", GOOD if item.live else "")
+        if record is None:
+            rows.append((f"{item.name}/{item.version}", *["-"] * 6, live))
+            continue
+        rows.append(
+            (
+                f"{item.name}/{item.version}",
+                record.digest.short,
+                record.toolchain,
+                str(record.opset),
+                ", ".join(variant.precision for variant in record.variants),
+                format_size(model_size(record)),
+                number(worst(record)),
+                live,
+            )
+        )
+    yield Table(("version", "digest", "toolchain", "opset", "precisions", "size", "max abs", "live on"), rows)
+
+
+def shown(version: ModelVersion, live: Sequence[str]) -> Iterator[Block]:
+    yield Cell(f"{version.ref}", BOLD)
+    yield f"  digest     {version.digest}"
+    yield f"  source     {version.source}"
+    yield f"  toolchain  {version.toolchain}"
+    yield f"  ONNX       opset {version.opset}, IR {version.ir}"
+    yield f"  operators  {', '.join(version.operators)}"
+    yield f"  live on    {', '.join(live) or 'nothing'}"
+    for key, value in version.extra.items():
+        if isinstance(value, (str, int, float)) or (isinstance(value, list) and value):
+            yield f"  {key:<9}  {', '.join(map(str, value)) if isinstance(value, list) else value}"
+    yield Table(
+        ("interface", "name", "type", "shape"),
+        [*_specs("input", version.inputs), *_specs("output", version.outputs)],
+    )
+    yield links(version)
+    yield Table(("file", "size", "sha256"), list(_files(version)))
+
+
+def _specs(role: str, specs: Sequence[TensorSpec]) -> Iterator[tuple[str, ...]]:
+    for spec in specs:
+        yield role, spec.name, spec.dtype, shape(spec)
+
+
+def shape(spec: TensorSpec) -> str:
+    return f"[{', '.join(map(str, spec.shape))}]"
+
+
+def _files(version: ModelVersion) -> Iterator[tuple[str, ...]]:
+    for variant in version.variants:
+        for file in variant.files:
+            yield f"{variant.precision}/{file.path}", format_size(file.size), file.digest.short
+    for file in (*version.golden, *version.assets):
+        yield file.path, format_size(file.size), file.digest.short
+
+
+def difference(found: Difference) -> Iterator[Block]:
+    from shipway.registry.verbs.versions import latency
+
+    left, right = found.left, found.right
+    rows: list[tuple[str | Cell, ...]] = []
+
+    def row(name: str, a: str, b: str) -> None:
+        rows.append((name, a, Cell(b, WARN if a != b else DIM)))
+
+    row("digest", left.digest.short, right.digest.short)
+    row("toolchain", left.toolchain, right.toolchain)
+    row("opset", str(left.opset), str(right.opset))
+    row("inputs", *(_interface(side.inputs) for side in (left, right)))
+    row("outputs", *(_interface(side.outputs) for side in (left, right)))
+    only_left, only_right = found.operators
+    row("operators", _more(left, only_left), _more(right, only_right))
+    for precision in dict.fromkeys(v.precision for side in (left, right) for v in side.variants):
+        row(f"size {precision}", _size(left.variant(precision)), _size(right.variant(precision)))
+        if precision in latency(left) or precision in latency(right):
+            times = (latency(side).get(precision) for side in (left, right))
+            row(f"latency {precision}", *("-" if time is None else f"{time:.1f} ms" for time in times))
+    for (source, target, output), (a, b) in found.numbers.items():
+        name = f"{source} -> {target}: {output}"
+        row(name, *(f"max abs {number(side.max_abs)}" if side else "-" for side in (a, b)))
+    for path, (first, second) in found.files.items():
+        row(path, *(digest.partition(":")[2][:12] if digest else "-" for digest in (first, second)))
+    yield Table(("", str(left.ref), str(right.ref)), rows)
+    if found.same_model:
+        yield "Both are the same model: equal graph and weights."
+
+
+def _interface(specs: Sequence[TensorSpec]) -> str:
+    return "; ".join(f"{spec.name} {spec.dtype}{shape(spec)}" for spec in specs)
+
+
+def _more(version: ModelVersion, own: Sequence[str]) -> str:
+    return f"{len(version.operators)}" + (f", only here: {', '.join(own)}" if own else "")
+
+
+def _size(variant: Variant | None) -> str:
+    return format_size(variant.size) if variant else "-"
+
+
+def bundle(manifest: Manifest, out: Path) -> Iterator[Block]:
+    yield Cell(f"Wrote {out}: {manifest.kind} bundle of {manifest.model}/{manifest.version}", BOLD)
+    yield f"  {manifest.digest}, {len(manifest.files)} files, {format_size(manifest.size)}"
+    yield f"  Check it: cd {out} && {' '.join(manifest.check)}"
+
+
+def plan(plan: Plan) -> Iterator[Block]:
+    rows: list[tuple[str | Cell, ...]] = []
+    for move in plan.moves:
+        manifest = move.release.manifest
+        before = f"{move.before.model}/{move.before.version}" if move.before else "-"
+        rows.append(
+            (
+                move.target,
+                before,
+                f"{manifest.model}/{manifest.version}",
+                manifest.kind,
+                manifest.precision,
+                str(move.serial),
+                format_size(manifest.size),
+                format_size(move.send),
+                Cell("live already", DIM) if move.unchanged else f"opset {manifest.opset}, IR {manifest.ir}",
+            )
+        )
+    columns = ("target", "live now", "then", "kind", "precision", "serial", "size", "to send", "fits")
+    yield Table(columns, rows, title=f"{plan.kind.capitalize()} in {plan.environment}")
+    yield from (f"  {task}" for task in plan.tasks if type(task.step).__name__ not in ("Send", "Reuse"))
+    files = sum(type(task.step).__name__ == "Send" for task in plan.tasks)
+    yield f"{len(plan.tasks)} steps, {files} files ({format_size(plan.send)}) to send. Nothing was changed."
+
+
+def outcome(done: Outcome) -> Iterator[Block]:
+    rows = [
+        (
+            item.target,
+            f"{item.model}/{item.version}",
+            str(item.serial),
+            Cell(item.outcome, GOOD if item.outcome == "live" else DIM),
+            format_size(item.bytes_sent),
+            f"{item.seconds:.1f} s",
+        )
+        for item in done.deployments
+    ]
+    columns = ("target", "version", "serial", "outcome", "sent", "took")
+    yield Table(columns, rows, title=f"{done.plan.kind.capitalize()} in {done.plan.environment}")
+
+
+def history(events: Sequence[Event]) -> Iterator[Block]:
+    if not events:
+        yield "Nothing was deployed yet."
+        return
+    styles = {"live": GOOD, "failed": BAD, "interrupted": WARN, "started": WARN}
+    rows = []
+    for event in events:
+        started = event.started
+        accepted = f" (accepted: {started.accept})" if started.accept else ""
+        detail = event.ended.detail if event.ended else ""
+        rows.append(
+            (
+                started.at,
+                str(started.place),
+                str(started.serial),
+                started.kind,
+                f"{started.model}/{started.version}",
+                Cell(event.outcome, styles.get(event.outcome, "")),
+                started.actor,
+                started.reason + accepted + (f" [{detail}]" if detail else ""),
+            )
+        )
+    yield Table(("when", "where", "serial", "what", "version", "outcome", "who", "why"), rows)
+
+
+def aliases(found: Mapping[str, tuple[str, int] | None]) -> Iterator[Block]:
+    rows = [(alias, f"{version[0]}/{version[1]}" if version else "-") for alias, version in found.items()]
+    yield Table(("alias", "version"), rows) if rows else "Nothing was deployed yet, so there are no aliases."
+
+
+def findings(found: Sequence[Finding]) -> Iterator[Block]:
+    styles = {"ok": GOOD, "missing": WARN, "broken": BAD}
+    rows = [
+        (item.name, Cell(item.state, styles[item.state]), item.detail, item.needed_for, item.remedy)
+        for item in found
+    ]
+    yield Table(("what", "state", "found", "needed for", "how to get it"), rows)
