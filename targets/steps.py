@@ -93,8 +93,22 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Reuse:
+    """Put one file there that another release at the destination already holds; send it where it is damaged."""
+
+    release: Release
+    file: File
+
+    def __str__(self) -> str:
+        return f"reuse {self.file.path} (already there)"
+
+
+@dataclass(frozen=True, slots=True)
 class Seal:
-    """Check every file at the destination against the manifest and give the release its name, in one step."""
+    """Check every file at the destination against the manifest and give the release its name, in one step.
+
+    A release that has its name already is checked all the same, and a damaged file in it is replaced.
+    """
 
     release: Release
 
@@ -129,7 +143,7 @@ class Gate:
     """Prove at the destination that the live release works: ``name`` says how, ``options`` with what."""
 
     release: Release
-    name: str  # 'check' (the bundle's golden check), 'command', 'url'
+    name: str  # 'digests' (read it back), 'check' (the bundle's golden check), 'command', 'url'
     options: Mapping[str, Json]
 
     def __str__(self) -> str:
@@ -146,4 +160,4 @@ class Prune:
         return f"prune {self.release}"
 
 
-Step = Stage | Send | Seal | Command | Point | Gate | Prune
+Step = Stage | Send | Reuse | Seal | Command | Point | Gate | Prune

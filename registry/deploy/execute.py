@@ -1,0 +1,249 @@
+"""The only executor: it claims, walks a plan's steps, undoes what a failure leaves, and records the outcome.
+
+Rules:
+
+1. Every serial is claimed before anything is touched, in the order of the targets' names.
+2. Right before a step that others can see, the claim is asked for again: a process that slept while another
+   took over must not touch the destination any more.
+3. When a step fails, every pointer that this command moved goes back, newest first; then ``failed`` is
+   recorded. Where even that fails, nothing is recorded: the next command finds the claim and undoes the rest.
+4. Pruning is housekeeping: what can't be removed is left and noted.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from shipway.registry.deploy.plan import Move, Plan, Task
+from shipway.registry.errors import ConflictError, DeliveryError, ShipwayError
+from shipway.registry.ledger import owner
+from shipway.registry.ledger.events import FAILED, INTERRUPTED, LIVE, OutcomeName, Place, Started
+from shipway.registry.ledger.ledger import Ledger
+from shipway.registry.nouns import Digest, Json
+from shipway.registry.observe import SILENT, Observer
+from shipway.targets.deliveries.base import Delivery
+from shipway.targets.steps import Gate, Point, Pointer, Prune, Reuse, Send
+
+Watch = Callable[[str, Task], None]
+"""Called with ``before`` or ``after`` and the task: progress, and where the crash tests cut."""
+
+_RENEW_S = 60.0  # between signs of life; well under owner.LEASE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What one command did on one target. ``outcome`` is the ledger's, or ``unchanged``."""
+
+    environment: str
+    target: str
+    serial: int
+    model: str
+    version: int
+    bundle: Digest
+    outcome: str
+    bytes_sent: int
+    seconds: float
+
+    def to_json(self) -> Json:
+        return {
+            "environment": self.environment,
+            "target": self.target,
+            "serial": self.serial,
+            "model": self.model,
+            "version": self.version,
+            "bundle": str(self.bundle),
+            "outcome": self.outcome,
+            "bytes_sent": self.bytes_sent,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass
+class _Run:
+    """What happened so far, by target."""
+
+    sent: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    pointed: list[str] = field(default_factory=list)
+    renewed: float = field(default_factory=time.monotonic)
+
+
+def unwatched(moment: str, task: Task) -> None:
+    pass
+
+
+def execute(
+    plan: Plan,
+    ledger: Ledger,
+    deliveries: Mapping[str, Delivery],
+    *,
+    observer: Observer = SILENT,
+    watch: Watch = unwatched,
+) -> tuple[Deployment, ...]:
+    """Carry out ``plan``. Raises ConflictError where it lost the race; what a step raised, after undoing."""
+    claims = claim(plan, ledger)
+    run = _Run()
+    try:
+        _walk(plan, ledger, claims, deliveries, run, observer, watch)
+    except BaseException as error:
+        _give_up(plan, ledger, claims, deliveries, run, error)
+        raise
+    for target, started in claims.items():
+        _record(ledger, started, LIVE, run, run.notes.get(target, ""))
+    return tuple(_deployment(plan, move, LIVE, run) for move in plan.moves)
+
+
+def claim(plan: Plan, ledger: Ledger) -> dict[str, Started]:
+    """Claim every serial of the plan, by target. Raises ConflictError, giving back what it had claimed."""
+    command = secrets.token_hex(8)
+    moves = sorted(plan.changes, key=lambda move: move.target)
+    peers = tuple((move.target, move.serial) for move in moves)
+    claims: dict[str, Started] = {}
+    for move in moves:
+        started = _started(plan, move, command, peers)
+        try:
+            ledger.claim(started)
+        except ConflictError as error:
+            for given_back in claims.values():
+                ledger.end(given_back, INTERRUPTED, detail=f"nothing was changed: {error.what}")
+            raise
+        claims[move.target] = started
+    return claims
+
+
+def point_back(delivery: Delivery, before: Pointer | None) -> None:
+    """Make live again what was live before; nothing, where nothing was or where its release is gone."""
+    if before is not None and before.release in delivery.releases():
+        delivery.perform(Point(before))
+    else:
+        delivery.withdraw()
+
+
+def _walk(
+    plan: Plan,
+    ledger: Ledger,
+    claims: Mapping[str, Started],
+    deliveries: Mapping[str, Delivery],
+    run: _Run,
+    observer: Observer,
+    watch: Watch,
+) -> None:
+    with observer.phase(f"{plan.kind} to {plan.environment}", plan.send or None) as progress:
+        for task in plan.tasks:
+            began = time.monotonic()
+            _renew(ledger, claims, run, began)
+            watch("before", task)
+            if not isinstance(task.step, Send | Reuse | Gate):  # those are seen by nobody else
+                ledger.check(claims[task.target])
+            if isinstance(task.step, Point):
+                run.pointed.append(task.target)  # before the fact: undoing what was not done does no harm
+            sent = _perform(plan, deliveries[task.target], task, run, observer)
+            watch("after", task)
+            progress.advance(sent)
+            run.sent[task.target] = run.sent.get(task.target, 0) + sent
+            run.seconds[task.target] = run.seconds.get(task.target, 0.0) + time.monotonic() - began
+
+
+def _perform(plan: Plan, delivery: Delivery, task: Task, run: _Run, observer: Observer) -> int:
+    try:
+        return delivery.perform(task.step)
+    except DeliveryError as error:
+        if isinstance(task.step, Prune):
+            observer.note(f"{task}: left there. {error.what}")
+            return 0
+        if isinstance(task.step, Gate) and task.step.name != "digests" and plan.accept:
+            run.notes[task.target] = f"accepted though {task.step} failed: {error.what}"
+            observer.note(f"{task.target}: {run.notes[task.target]}")
+            return 0
+        raise
+
+
+def _renew(ledger: Ledger, claims: Mapping[str, Started], run: _Run, moment: float) -> None:
+    if moment - run.renewed > _RENEW_S:
+        for started in claims.values():
+            ledger.renew(started)
+        run.renewed = moment
+
+
+def _give_up(
+    plan: Plan,
+    ledger: Ledger,
+    claims: Mapping[str, Started],
+    deliveries: Mapping[str, Delivery],
+    run: _Run,
+    error: BaseException,
+) -> None:
+    """Undo and record. What goes wrong in here must not hide ``error``; the next command sees to it."""
+    if isinstance(error, ConflictError):
+        return  # the claim is lost: whoever took it over undoes and records
+    command = next(iter(claims.values())).command if claims else ""
+    outcome = FAILED if isinstance(error, Exception) else INTERRUPTED
+    detail = error.what if isinstance(error, ShipwayError) else repr(error)
+    try:
+        for started in claims.values():
+            ledger.check(started)
+        for target in reversed(run.pointed):
+            point_back(deliveries[target], claims[target].before)
+        for move in plan.changes:
+            delivery = deliveries[move.target]
+            delivery.clear(move.release.id)
+            if move.fresh and move.target not in run.pointed:
+                delivery.perform(Prune(move.release.id))  # nobody ever saw it
+        for started in claims.values():
+            _record(ledger, started, outcome, run, detail)
+    except ShipwayError as second:
+        owner.abandon(command)
+        if isinstance(error, ShipwayError):
+            error.why = f"{error.why}\nUndoing it did not end either: {second}".strip()
+            error.remedy = f"{error.remedy} The next shipway command undoes what is left.".strip()
+
+
+def _record(ledger: Ledger, started: Started, outcome: OutcomeName, run: _Run, detail: str) -> None:
+    target = started.place.target
+    ledger.end(
+        started,
+        outcome,
+        bytes_sent=run.sent.get(target, 0),
+        seconds=round(run.seconds.get(target, 0.0), 3),
+        detail=detail,
+    )
+
+
+def _started(plan: Plan, move: Move, command: str, peers: tuple[tuple[str, int], ...]) -> Started:
+    manifest = move.release.manifest
+    return Started(
+        place=Place(plan.environment, move.target),
+        serial=move.serial,
+        kind=plan.kind,
+        model=manifest.model,
+        version=manifest.version,
+        bundle=move.release.bundle,
+        release=move.release.id,
+        actor=owner.actor(),
+        at=owner.now(),
+        reason=plan.reason,
+        accept=plan.accept,
+        restores=move.restores,
+        before=move.before,
+        command=command,
+        peers=peers,
+        owner=owner.this_process(),
+    )
+
+
+def _deployment(plan: Plan, move: Move, outcome: str, run: _Run) -> Deployment:
+    return Deployment(
+        environment=plan.environment,
+        target=move.target,
+        serial=move.serial,
+        model=move.release.manifest.model,
+        version=move.release.manifest.version,
+        bundle=move.release.bundle,
+        outcome="unchanged" if move.unchanged else outcome,
+        bytes_sent=run.sent.get(move.target, 0),
+        seconds=run.seconds.get(move.target, 0.0),
+    )

@@ -1,0 +1,157 @@
+"""What a killed command left: recognised by the next one, then finished or undone.
+
+Rules:
+
+1. Only the claims of a dead owner are touched; a living one is a conflict. Each claim is taken over by
+   creating a document, so that of several commands that find the same remains one does the work.
+2. A command's deployments share their fate (``verdict``): finished where every pointer of it had moved and
+   the gates still pass, else undone, all of them.
+3. Exactly one outcome is recorded for each claim: ``live`` or ``interrupted``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from shipway.registry.deploy.execute import point_back
+from shipway.registry.errors import ShipwayError
+from shipway.registry.ledger import owner
+from shipway.registry.ledger.events import INTERRUPTED, LIVE, Ended, Place, Started
+from shipway.registry.ledger.ledger import Ledger
+from shipway.registry.observe import SILENT, Observer
+from shipway.targets.deliveries.base import Delivery
+from shipway.targets.steps import Gate
+
+Verdict = Literal["finish", "undo"]
+GatesOf = Callable[[Started], Sequence[Gate]]
+"""Gives the gates of a deployment, the digests first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One target of a killed command: its claim, its outcome if any, and whether the pointer names it."""
+
+    started: Started
+    ended: Ended | None
+    pointed: bool
+
+
+def verdict(parts: Sequence[Part], claims: int) -> Verdict:
+    """What to do with a killed command that meant to make ``claims`` claims.
+
+    An outcome that it recorded shows how far it was: ``live`` is recorded only after every gate passed, any
+    other one only while undoing.
+    """
+    outcomes = {part.ended.outcome for part in parts if part.ended}
+    if outcomes:
+        return "finish" if outcomes == {LIVE} else "undo"
+    return "finish" if len(parts) == claims and all(part.pointed for part in parts) else "undo"
+
+
+def recover(
+    ledger: Ledger,
+    places: Sequence[Place],
+    delivery_of: Callable[[Place], Delivery],
+    gates_of: GatesOf,
+    observer: Observer = SILENT,
+) -> list[Ended]:
+    """Finish or undo what dead commands left at ``places``; return the outcomes that were recorded.
+
+    Raises ConflictError where a command at one of them is still at work.
+    """
+    recorded: list[Ended] = []
+    for place in places:
+        started = ledger.head(place).open
+        if started is not None:
+            recorded += _recover_command(ledger, started, delivery_of, gates_of, observer)
+    return recorded
+
+
+def _recover_command(
+    ledger: Ledger,
+    found: Started,
+    delivery_of: Callable[[Place], Delivery],
+    gates_of: GatesOf,
+    observer: Observer,
+) -> list[Ended]:
+    claimed = _claimed(ledger, found)
+    taken = [(started, ledger.take_over(started)) for started, ended in claimed if ended is None]
+    try:
+        return _settle(ledger, found, claimed, taken, delivery_of, gates_of, observer)
+    except BaseException:
+        owner.abandon(found.command)  # this process lives on, but not for this
+        raise
+
+
+def _settle(
+    ledger: Ledger,
+    found: Started,
+    claimed: Sequence[tuple[Started, Ended | None]],
+    taken: Sequence[tuple[Started, int]],
+    delivery_of: Callable[[Place], Delivery],
+    gates_of: GatesOf,
+    observer: Observer,
+) -> list[Ended]:
+    deliveries = {started.place: delivery_of(started.place) for started, _ in claimed}
+    parts = [
+        Part(started, ended, deliveries[started.place].pointer() == started.pointer)
+        for started, ended in claimed
+    ]
+    left = [part for part in parts if part.ended is None]
+    finish = verdict(parts, len(found.peers)) == "finish"
+    failure = _gate(left, deliveries, gates_of) if finish else ""
+    for started, number in taken:
+        ledger.check(started, number)
+    done = finish and not failure
+    if not done:
+        for part in left:
+            _undo(part, deliveries[part.started.place])
+    detail = f"killed ({found.owner}); " + (
+        "all of it was in place" if done else f"undone{failure and ': ' + failure}"
+    )
+    recorded = []
+    for part in left:
+        recorded.append(ledger.end(part.started, LIVE if done else INTERRUPTED, detail=detail))
+        observer.note(
+            f"{part.started.place}: an earlier {part.started.kind} of {part.started.model}/"
+            f"{part.started.version} (serial {part.started.serial}) was {detail}."
+        )
+    return recorded
+
+
+def _claimed(ledger: Ledger, found: Started) -> list[tuple[Started, Ended | None]]:
+    """The claims that the command of ``found`` got round to making, in the order in which it made them."""
+    claimed = []
+    for target, serial in found.peers:
+        place = Place(found.place.environment, target)
+        if place != found.place and ledger.head(place).serial < serial:
+            continue
+        started = ledger.started(place, serial)
+        if started.command == found.command:
+            claimed.append((started, ledger.ended(place, serial)))
+    return claimed
+
+
+def _gate(parts: Sequence[Part], deliveries: dict[Place, Delivery], gates_of: GatesOf) -> str:
+    """Why a gate does not pass, or nothing."""
+    failures = (_failure(part.started, deliveries[part.started.place], gates_of) for part in parts)
+    return next(filter(None, failures), "")
+
+
+def _failure(started: Started, delivery: Delivery, gates_of: GatesOf) -> str:
+    gate = None
+    try:
+        for gate in gates_of(started):
+            delivery.perform(gate)
+    except ShipwayError as error:
+        accepted = started.accept is not None and gate is not None and gate.name != "digests"
+        return "" if accepted else error.what
+    return ""
+
+
+def _undo(part: Part, delivery: Delivery) -> None:
+    if part.pointed:
+        point_back(delivery, part.started.before)
+    delivery.clear(part.started.release)

@@ -1,0 +1,171 @@
+"""One environment, as far as one command is concerned with it: its ledger, destinations and configuration.
+
+What ``promote`` and ``rollback`` share: recover what a killed command left, look, plan, carry out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from shipway.registry.config.project import Project
+from shipway.registry.deploy import mirror
+from shipway.registry.deploy.execute import Deployment, Watch, execute, unwatched
+from shipway.registry.deploy.plan import Plan, Seen, Wanted, gates, plan_promotion
+from shipway.registry.deploy.recover import recover
+from shipway.registry.errors import ConfigError
+from shipway.registry.ledger.events import Kind, Place, Standing, Started
+from shipway.registry.ledger.ledger import Head, Ledger
+from shipway.registry.nouns import Json, ModelVersion
+from shipway.registry.observe import SILENT, Observer
+from shipway.targets.deliveries.base import Delivery
+from shipway.targets.manifest import Manifest
+from shipway.targets.steps import Gate, Release
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command was to do, and what it did: nothing in a dry run. ``version`` is what was promoted."""
+
+    plan: Plan
+    deployments: tuple[Deployment, ...] = ()
+    version: ModelVersion | None = None
+
+    def to_json(self) -> Json:
+        return {"deployments": [deployment.to_json() for deployment in self.deployments]}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A bundle that shall be live on a target; ``restores`` is the serial that a rollback goes back to."""
+
+    manifest: Manifest
+    restores: int | None = None
+
+
+class Site:
+    """The targets of ``environment`` that the command names, or all. Raises UsageError for unknown names."""
+
+    def __init__(self, project: Project, environment: str, targets: Sequence[str] = ()) -> None:
+        self.project = project
+        self.environment = environment
+        self.placements = project.placements(environment, targets)
+        self.ledger = Ledger(project.store.objects)
+        self._deliveries: dict[Place, Delivery] = {}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(self.placements)
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        return tuple(Place(self.environment, target) for target in self.placements)
+
+    def delivery(self, place: Place) -> Delivery:
+        if place not in self._deliveries:
+            self._deliveries[place] = self.project.delivery(place.environment, place.target)
+        return self._deliveries[place]
+
+    def head(self, target: str) -> Head:
+        return self.ledger.head(Place(self.environment, target))
+
+    def live(self, target: str) -> Started | None:
+        """What the ledger says is live on ``target``."""
+        serial = self.head(target).standing.live
+        return self.ledger.started(Place(self.environment, target), serial) if serial is not None else None
+
+    def recover(self, observer: Observer = SILENT) -> None:
+        """Finish or undo what a killed command left. Raises ConflictError where one is still at work."""
+        if recover(self.ledger, self.places, self.delivery, self._gates, observer):
+            mirror.start(self.project)
+
+    def plan(
+        self, kind: Kind, goals: Mapping[str, Goal], *, reason: str = "", accept: str | None = None
+    ) -> Plan:
+        """Decide what to do so that each goal is live on its target."""
+        wanted = [self._wanted(target, goal) for target, goal in goals.items()]
+        seen = {want.target: self._seen(want) for want in wanted}
+        return plan_promotion(kind, self.environment, wanted, seen, reason=reason, accept=accept)
+
+    def carry_out(
+        self, plan: Plan, *, observer: Observer = SILENT, watch: Watch = unwatched
+    ) -> tuple[Deployment, ...]:
+        """Execute the plan, then have MLflow's aliases follow. Raises what ``execute`` raises."""
+        deliveries = {move.target: self.delivery(Place(self.environment, move.target)) for move in plan.moves}
+        deployments = execute(plan, self.ledger, deliveries, observer=observer, watch=watch)
+        mirror.start(self.project)
+        return deployments
+
+    # what the plan is made from
+
+    def _wanted(self, target: str, goal: Goal) -> Wanted:
+        release = Release(goal.manifest)
+        return Wanted(
+            target=target,
+            release=release,
+            activation=tuple(self.project.target(target).activation(release)),
+            gates=tuple(self._configured_gates(target)),
+            restores=goal.restores,
+            keep=self.placements[target].keep,
+        )
+
+    def _seen(self, want: Wanted) -> Seen:
+        place = Place(self.environment, want.target)
+        manifest, delivery, head = want.release.manifest, self.delivery(place), self.head(want.target)
+        live, pointer = self.live(want.target), delivery.pointer()
+        if pointer is not None and (pointer.environment, pointer.target) != (place.environment, place.target):
+            raise self._taken(place, f"{pointer.environment}/{pointer.target}")
+        placed, releases = delivery.has(manifest), delivery.releases()
+        again = live is not None and live.bundle == want.release.bundle
+        return Seen(
+            serial=head.serial,
+            live=live.pointer if live else None,
+            pointer=pointer,
+            placed=placed,
+            damaged=placed and again and not delivery.audit(manifest).whole,
+            held=frozenset() if placed else delivery.holds(file.digest for file in manifest.files),
+            releases=releases,
+            chain=self._chain(place, want, head.standing) if len(releases) > want.keep else (),
+        )
+
+    def _chain(self, place: Place, want: Wanted, standing: Standing) -> tuple[str, ...]:
+        """Releases that repeated rollbacks would restore once ``want`` is live, the first ``keep`` + 1."""
+        if want.restores is not None:
+            standing = self.ledger.standing_after(place, want.restores)
+            older = self.ledger.chain(place, standing)
+        else:
+            live = [self.ledger.started(place, standing.live)] if standing.live is not None else []
+            older = itertools.chain(live, self.ledger.chain(place, standing))
+        return tuple(started.release for started in itertools.islice(older, want.keep + 1))
+
+    def _configured_gates(self, target: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
+        gate = self.placements[target].gate
+        for key in ("url", "p95_ms"):
+            if getattr(gate, key) is not None:
+                where = self.project.where("environments", self.environment, target, "gate", key)
+                raise ConfigError(
+                    f"{where}: this gate is not there yet.",
+                    why="It is read and checked, but this version of shipway asks no server.",
+                    remedy="Use 'check: true' or a 'command' of yours for now.",
+                )
+        if gate.check:
+            yield "check", {}
+        if gate.command is not None:
+            yield "command", {"argv": gate.command}
+
+    def _gates(self, started: Started) -> list[Gate]:
+        """The gates of a deployment that another command left behind."""
+        release = Release(self.project.store.bundle(started.bundle))
+        configured = tuple(Site(self.project, self.environment)._configured_gates(started.place.target))
+        want = Wanted(started.place.target, release, gates=configured)
+        return [Gate(release, "digests", {}), *gates(want, started.pointer)]
+
+    def _taken(self, place: Place, other: str) -> ConfigError:
+        where = self.project.where("environments", place.environment, place.target, "to")
+        return ConfigError(
+            f"{where}: that destination is in use by {other}.",
+            why="Its current.json says so; two targets in one place would take turns in being live.",
+            remedy="Give this one another place, or remove current.json if the other is gone for good.",
+        )

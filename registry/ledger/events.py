@@ -1,0 +1,292 @@
+"""The ledger's events and what follows from them. No I/O here.
+
+Rules:
+
+1. ``started`` claims a serial; one outcome ends it: ``live``, ``failed`` or ``interrupted``.
+2. Only ``live`` changes what is live. After any other outcome the same release is live as before.
+3. The candidate is what a rollback would restore. Deployments are a stack: promoting puts a release on
+   top; rolling back takes the top off, so that a second rollback looks further back and never returns to
+   the release that the first one left. A release of the same bundle as the live one is no candidate.
+4. Each outcome notes what is live and what the candidate is after it (``Standing``). The note only saves
+   reading: ``fold`` gives the same from the events alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from shipway.registry.errors import IntegrityError
+from shipway.registry.nouns import Digest, Json
+from shipway.targets.steps import Pointer
+
+Kind = Literal["promote", "rollback"]
+OutcomeName = Literal["live", "failed", "interrupted"]
+LIVE: OutcomeName = "live"
+FAILED: OutcomeName = "failed"
+INTERRUPTED: OutcomeName = "interrupted"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """One target of one environment: what has a ledger of its own."""
+
+    environment: str
+    target: str
+
+    @property
+    def alias(self) -> str:
+        """MLflow's alias of what is live here."""
+        return f"{self.environment}-{self.target}"
+
+    def __str__(self) -> str:
+        return f"{self.environment}/{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that deploys, told apart from any other on any machine.
+
+    ``machine`` and ``boot`` are Linux's machine id and boot id, ``namespace`` the process's pid namespace,
+    ``born`` the process's start in clock ticks since boot. All are empty where the system has no such thing.
+    """
+
+    host: str
+    machine: str
+    boot: str
+    namespace: str
+    pid: int
+    born: str
+
+    def to_json(self) -> Json:
+        return {
+            "host": self.host,
+            "machine": self.machine,
+            "boot": self.boot,
+            "namespace": self.namespace,
+            "pid": self.pid,
+            "born": self.born,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Owner:
+        return cls(**data)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The claim of a serial: what is about to be made live, and all that is needed to undo it.
+
+    ``before`` is the destination's pointer at that moment. ``restores`` is the serial that a rollback goes
+    back to. ``command`` is shared by the deployments of one command, ``peers`` are its (target, serial)
+    pairs. ``accept`` is the reason given for going past a gate. ``at`` is UTC, ISO 8601.
+    """
+
+    place: Place
+    serial: int
+    kind: Kind
+    model: str
+    version: int
+    bundle: Digest
+    release: str
+    actor: str
+    at: str
+    reason: str
+    accept: str | None
+    restores: int | None
+    before: Pointer | None
+    command: str
+    peers: tuple[tuple[str, int], ...]
+    owner: Owner
+
+    @property
+    def pointer(self) -> Pointer:
+        """The pointer that this deployment writes."""
+        return Pointer(
+            environment=self.place.environment,
+            target=self.place.target,
+            serial=self.serial,
+            model=self.model,
+            version=self.version,
+            bundle=self.bundle,
+            release=self.release,
+        )
+
+    def to_json(self) -> Json:
+        return {
+            "schema": 1,
+            "environment": self.place.environment,
+            "target": self.place.target,
+            "serial": self.serial,
+            "kind": self.kind,
+            "model": self.model,
+            "version": self.version,
+            "bundle": str(self.bundle),
+            "release": self.release,
+            "actor": self.actor,
+            "at": self.at,
+            "reason": self.reason,
+            "accept": self.accept,
+            "restores": self.restores,
+            "before": self.before.to_json() if self.before else None,
+            "command": self.command,
+            "peers": [list(peer) for peer in self.peers],
+            "owner": self.owner.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Started:
+        return cls(
+            place=Place(data["environment"], data["target"]),
+            serial=data["serial"],
+            kind=data["kind"],
+            model=data["model"],
+            version=data["version"],
+            bundle=Digest.parse(data["bundle"]),
+            release=data["release"],
+            actor=data["actor"],
+            at=data["at"],
+            reason=data["reason"],
+            accept=data["accept"],
+            restores=data["restores"],
+            before=Pointer.from_json(data["before"]) if data["before"] else None,
+            command=data["command"],
+            peers=tuple((target, serial) for target, serial in data["peers"]),
+            owner=Owner.from_json(data["owner"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """After some event: the serial that is live and the serial that a rollback would restore, if any."""
+
+    live: int | None = None
+    candidate: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The outcome of a serial. ``detail`` says why it failed, or what recovery did."""
+
+    serial: int
+    outcome: OutcomeName
+    at: str
+    standing: Standing
+    bytes_sent: int = 0
+    seconds: float = 0.0
+    detail: str = ""
+
+    def to_json(self) -> Json:
+        return {
+            "schema": 1,
+            "serial": self.serial,
+            "outcome": self.outcome,
+            "at": self.at,
+            "live": self.standing.live,
+            "candidate": self.standing.candidate,
+            "bytes_sent": self.bytes_sent,
+            "seconds": self.seconds,
+            "detail": self.detail,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Ended:
+        return cls(
+            serial=data["serial"],
+            outcome=data["outcome"],
+            at=data["at"],
+            standing=Standing(data["live"], data["candidate"]),
+            bytes_sent=data["bytes_sent"],
+            seconds=data["seconds"],
+            detail=data["detail"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A deployment as far as the ledger knows: ``ended`` is None while it runs, or where it was killed."""
+
+    started: Started
+    ended: Ended | None
+
+    @property
+    def outcome(self) -> str:
+        return self.ended.outcome if self.ended else "started"
+
+    def to_json(self) -> Json:
+        """The form of ``history --json``."""
+        started = self.started
+        return {
+            "environment": started.place.environment,
+            "target": started.place.target,
+            "serial": started.serial,
+            "kind": started.kind,
+            "model": started.model,
+            "version": started.version,
+            "bundle": str(started.bundle),
+            "actor": started.actor,
+            "at": started.at,
+            "reason": started.reason,
+            "outcome": self.outcome,
+            "accept": started.accept,
+            "restores": started.restores,
+            "detail": self.ended.detail if self.ended else "",
+        }
+
+
+def standing_after(
+    before: Standing,
+    started: Started,
+    outcome: OutcomeName,
+    *,
+    live_bundle: Digest | None = None,
+    restored: Standing | None = None,
+) -> Standing:
+    """What stands after ``started`` ended with ``outcome``.
+
+    ``live_bundle`` is the bundle of ``before.live``; ``restored`` is the standing right after the serial
+    that ``started`` restores became live.
+    """
+    if outcome != LIVE:
+        return before
+    if started.restores is not None:
+        if restored is None:
+            raise ValueError("a rollback needs the standing of what it restores")
+        return Standing(started.serial, restored.candidate)
+    if before.live is None or live_bundle == started.bundle:
+        return Standing(started.serial, before.candidate)
+    return Standing(started.serial, before.live)
+
+
+def fold(events: Iterable[Event]) -> Standing:
+    """What stands after all events of one place, oldest first, from nothing but the events.
+
+    Raises IntegrityError where serials do not rise by one or an event follows one that never ended.
+    """
+    standing = Standing()
+    standings: dict[int, Standing] = {}
+    bundles: dict[int, Digest] = {}
+    for expected, event in enumerate(events, start=1):
+        started = event.started
+        if started.serial != expected or len(standings) != expected - 1:
+            raise IntegrityError(
+                f"The ledger of {started.place} is broken at serial {started.serial}.",
+                why=f"Serial {expected} was due, after {len(standings)} that ended.",
+                remedy="Restore the store from a backup: nothing of shipway's ever writes this.",
+            )
+        if event.ended is None:
+            continue
+        standing = standing_after(
+            standing,
+            started,
+            event.ended.outcome,
+            live_bundle=bundles.get(standing.live) if standing.live is not None else None,
+            restored=standings.get(started.restores) if started.restores is not None else None,
+        )
+        bundles[started.serial] = started.bundle
+        standings[started.serial] = standing
+    return standing

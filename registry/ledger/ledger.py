@@ -1,0 +1,235 @@
+"""The ledger's documents, over the store's ``Objects``.
+
+=============================================  =======================================================
+``ledger/ENV/TARGET/<serial>.started.json``    the claim, created only if absent: that is the lock
+``ledger/ENV/TARGET/<serial>.taken-<n>.json``  a claim on what a dead owner left; the last one counts
+``ledger/ENV/TARGET/<serial>.lease.json``      when the owner last gave a sign of life
+``ledger/ENV/TARGET/<serial>.outcome.json``    how it ended, created only if absent: exactly one
+``ledger/ENV/TARGET/head.json``                a hint at the newest serial, where probing begins
+=============================================  =======================================================
+
+Serials have eight digits, start at 1 and have no gaps: the next is claimed only after the newest has ended.
+So what a claimer read before it claimed still holds after it did. The newest serial is found by probing
+from the hint in doubling steps, then halving: a missing or stale hint costs a few probes, never truth.
+Started and outcome are never changed or removed. Rules about what the events mean: ``events``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shipway.registry.errors import ConflictError, IntegrityError
+from shipway.registry.ledger import owner as owners
+from shipway.registry.ledger.events import Ended, Event, OutcomeName, Owner, Place, Standing, Started
+from shipway.registry.ledger.events import standing_after as standing_after_event
+from shipway.registry.nouns import Json
+from shipway.registry.store.objects import Objects
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest serial of a place (0: none yet), its events, and what stands before or after them."""
+
+    serial: int
+    started: Started | None
+    ended: Ended | None
+    standing: Standing
+
+    @property
+    def open(self) -> Started | None:
+        """The deployment that has no outcome yet."""
+        return self.started if self.ended is None else None
+
+
+class Ledger:
+    """Reads and appends events. All methods raise DeliveryError where the store can't be used."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+
+    # reading
+
+    def head(self, place: Place) -> Head:
+        """The newest serial, from a fixed number of documents however long the ledger is."""
+        serial = self._newest(place)
+        if serial == 0:
+            return Head(0, None, None, Standing())
+        started = self.started(place, serial)
+        ended = self.ended(place, serial)
+        if ended is not None:
+            return Head(serial, started, ended, ended.standing)
+        return Head(serial, started, None, self.standing_after(place, serial - 1))
+
+    def started(self, place: Place, serial: int) -> Started:
+        """Raises IntegrityError where the claim of a serial that must be there is gone or unreadable."""
+        raw = self.objects.get(_key(place, serial, "started"))
+        if raw is None:
+            raise _broken(place, serial, "its claim is gone")
+        try:
+            return Started.from_json(json.loads(raw))
+        except (ValueError, KeyError, TypeError) as error:
+            raise _broken(place, serial, f"its claim can't be read ({error!r})") from error
+
+    def ended(self, place: Place, serial: int) -> Ended | None:
+        raw = self.objects.get(_key(place, serial, "outcome"))
+        if raw is None:
+            return None
+        try:
+            return Ended.from_json(json.loads(raw))
+        except (ValueError, KeyError, TypeError) as error:
+            raise _broken(place, serial, f"its outcome can't be read ({error!r})") from error
+
+    def standing_after(self, place: Place, serial: int) -> Standing:
+        """What stood right after a serial that has ended; nothing stood before the first."""
+        if serial == 0:
+            return Standing()
+        ended = self.ended(place, serial)
+        if ended is None:
+            raise _broken(place, serial, "it has no outcome though a later one started")
+        return ended.standing
+
+    def events(self, place: Place) -> Iterator[Event]:
+        """Newest first, each read only when it is asked for."""
+        for serial in range(self._newest(place), 0, -1):
+            yield Event(self.started(place, serial), self.ended(place, serial))
+
+    def chain(self, place: Place, standing: Standing) -> Iterator[Started]:
+        """What repeated rollbacks would restore, one after the other, beginning with the candidate."""
+        serial = standing.candidate
+        while serial is not None:
+            yield self.started(place, serial)
+            serial = self.standing_after(place, serial).candidate
+
+    # writing
+
+    def claim(self, started: Started) -> None:
+        """Begin a deployment. Raises ConflictError, having changed nothing, where another has the serial."""
+        place, serial = started.place, started.serial
+        if self.objects.create(_key(place, serial, "started"), _bytes(started.to_json())):
+            return
+        holder = self.started(place, serial)
+        raise ConflictError(
+            f"Somebody else deploys to {place}.",
+            why=f"{holder.actor} claimed serial {serial} at {holder.at} for {holder.model}/{holder.version}.",
+            remedy="Wait for it ('shipway status' shows it), then run the command again.",
+        )
+
+    def renew(self, started: Started) -> None:
+        """Give a sign of life, for processes on other machines."""
+        self.objects.put(_key(started.place, started.serial, "lease"), _bytes({"at": owners.now()}))
+
+    def holder(self, started: Started) -> tuple[Owner, str, int]:
+        """Who holds an unfinished deployment, its last sign of life, and how often it was taken over."""
+        holder, renewed, times = started.owner, started.at, 0
+        while raw := self.objects.get(_key(started.place, started.serial, f"taken-{times + 1}")):
+            taken = json.loads(raw)
+            holder, renewed, times = Owner.from_json(taken["owner"]), taken["at"], times + 1
+        lease = self.objects.get(_key(started.place, started.serial, "lease"))
+        return holder, max(renewed, json.loads(lease)["at"]) if lease else renewed, times
+
+    def take_over(self, started: Started) -> int:
+        """Claim what a dead owner left; return the number of the take-over, for ``check``.
+
+        Raises ConflictError where the owner lives or another process is quicker.
+        """
+        holder, renewed, times = self.holder(started)
+        claim = {"owner": owners.this_process().to_json(), "at": owners.now()}
+        key = _key(started.place, started.serial, f"taken-{times + 1}")
+        alive = owners.is_alive(holder, renewed) and not owners.is_abandoned(started.command)
+        if alive or not self.objects.create(key, _bytes(claim)):
+            raise ConflictError(
+                f"Somebody else deploys to {started.place}.",
+                why=f"{holder} ({started.actor}) is at {started.model}/{started.version} since {started.at}.",
+                remedy="Wait for it, then run the command again. If that machine is gone for good, its claim "
+                f"runs out {owners.LEASE_S // 60} minutes after its last sign of life.",
+            )
+        return times + 1
+
+    def check(self, started: Started, taken: int = 0) -> None:
+        """Raise ConflictError where the claim (or the take-over numbered ``taken``) was lost meanwhile.
+
+        A process that slept too long learns here that it must not touch the destination any more.
+        """
+        place, serial = started.place, started.serial
+        over = self.objects.exists(_key(place, serial, "outcome"))
+        if over or self.objects.exists(_key(place, serial, f"taken-{taken + 1}")):
+            raise ConflictError(
+                f"This deployment (serial {serial} of {place}) was taken over by another command.",
+                why="It gave no sign of life for so long that it counted as dead.",
+                remedy="Look at 'shipway status', then run the command again if it is still wanted.",
+            )
+
+    def end(
+        self,
+        started: Started,
+        outcome: OutcomeName,
+        *,
+        bytes_sent: int = 0,
+        seconds: float = 0.0,
+        detail: str = "",
+    ) -> Ended:
+        """Record the outcome. Raises ConflictError where one was recorded already."""
+        place, serial = started.place, started.serial
+        before = self.standing_after(place, serial - 1)
+        standing = standing_after_event(
+            before,
+            started,
+            outcome,
+            live_bundle=self.started(place, before.live).bundle if before.live is not None else None,
+            restored=self.standing_after(place, started.restores) if started.restores is not None else None,
+        )
+        ended = Ended(serial, outcome, owners.now(), standing, bytes_sent, seconds, detail)
+        if not self.objects.create(_key(place, serial, "outcome"), _bytes(ended.to_json())):
+            raise ConflictError(
+                f"Serial {serial} of {place} has ended already.",
+                remedy="Look at 'shipway history': another command took it over.",
+            )
+        self.objects.put(_hint(place), _bytes({"serial": serial}))
+        self.objects.delete(_key(place, serial, "lease"))
+        return ended
+
+    # the newest serial
+
+    def _newest(self, place: Place) -> int:
+        low = self._hinted(place)
+        if low and not self._claimed(place, low):
+            low = 0  # the hint is wrong: somebody restored half a store
+        step = 1
+        while self._claimed(place, low + step):
+            low, step = low + step, step * 2
+        high = low + step  # low is claimed (or 0), high is not
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._claimed(place, middle) else (low, middle)
+        return low
+
+    def _hinted(self, place: Place) -> int:
+        raw = self.objects.get(_hint(place))
+        try:
+            return max(0, int(json.loads(raw)["serial"])) if raw else 0
+        except (ValueError, KeyError, TypeError):
+            return 0
+
+    def _claimed(self, place: Place, serial: int) -> bool:
+        return self.objects.exists(_key(place, serial, "started"))
+
+
+def _key(place: Place, serial: int, what: str) -> str:
+    return f"ledger/{place.environment}/{place.target}/{serial:08d}.{what}.json"
+
+
+def _hint(place: Place) -> str:
+    return f"ledger/{place.environment}/{place.target}/head.json"
+
+
+def _bytes(data: Json) -> bytes:
+    return json.dumps(data, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _broken(place: Place, serial: int, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"The ledger of {place} is broken at serial {serial}: {why}.",
+        remedy="Restore the store's 'ledger' folder from a backup; nothing of shipway's removes from it.",
+    )

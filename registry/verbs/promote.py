@@ -1,0 +1,115 @@
+"""Make a version live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shipway.registry.config.project import Project
+from shipway.registry.deploy.site import Goal, Outcome, Site
+from shipway.registry.errors import NotFoundError, UsageError, VerificationError
+from shipway.registry.nouns import Link, ModelRef, ModelVersion
+from shipway.registry.observe import SILENT, Observer
+from shipway.registry.verbs.resolve import resolve
+from shipway.registry.verbs.status import TargetStatus, look
+
+
+def promote(
+    project: Project,
+    ref: ModelRef,
+    environment: str,
+    *,
+    targets: Sequence[str] = (),
+    reason: str = "",
+    accept: str | None = None,
+    dry_run: bool = False,
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Make a version live on the targets of an environment: those named, or all.
+
+    ``accept`` is the reason for going past numbers or gates that do not pass; the ledger keeps it. Either
+    every target ends with the version live, or every one with what was live before. Raises UsageError,
+    NotFoundError, VerificationError, ConversionError (a target can't run it), ConflictError, DeliveryError.
+    """
+    from shipway.registry.verbs.bundle import build_bundle
+
+    site = Site(project, environment, targets)
+    version = resolve(project, ref)
+    refuse_wrong_numbers(project, version, site.targets, accept)
+    refuse_other_model(site, version, named=bool(targets))
+    refuse_untried(project, version, site, accept)
+    goals = {target: Goal(build_bundle(project, version, target, observer)) for target in site.targets}
+    if not dry_run:
+        site.recover(observer)
+    plan = site.plan("promote", goals, reason=reason, accept=accept)
+    deployments = () if dry_run else site.carry_out(plan, observer=observer)
+    return Outcome(plan, deployments, version)
+
+
+def refuse_wrong_numbers(
+    project: Project, version: ModelVersion, targets: Sequence[str], accept: str | None
+) -> None:
+    """Raise VerificationError where a link that these targets rely on did not pass and nobody accepts it."""
+    links = list(version.links)
+    for precision in sorted({project.config.targets[target].precision for target in targets}):
+        variant = version.variant(precision)
+        links += variant.links if variant else ()
+    wrong = [link for link in links if not link.passed]
+    if wrong and accept is None:
+        raise VerificationError(
+            f"The numbers of {version.ref} are wrong.",
+            why="\n".join(map(_describe, wrong)),
+            remedy='Register a model that passes. Past this leads only --accept "reason", which is kept.',
+        )
+
+
+def refuse_other_model(site: Site, version: ModelVersion, *, named: bool) -> None:
+    """Raise UsageError where a target that nobody named serves another model."""
+    if named:
+        return
+    others = {target: live.model for target in site.targets if (live := site.live(target))}
+    others = {target: model for target, model in others.items() if model != version.name}
+    if others:
+        free = [target for target in site.targets if target not in others]
+        raise UsageError(
+            f"{site.environment} serves another model than {version.name}.",
+            why=", ".join(f"{target} serves {model}" for target, model in others.items()),
+            remedy=f"Name the targets that {version.name} shall go to: "
+            + " ".join(f"--target {target}" for target in free or site.targets),
+        )
+
+
+def refuse_untried(project: Project, version: ModelVersion, site: Site, accept: str | None) -> None:
+    """Raise NotFoundError where ``after`` asks for a healthy release of this version elsewhere first.
+
+    It must be live on the targets that both environments have, or on any where they share none. The family
+    is NotFoundError, because a release is missing: nothing is wrong with the command, the file or the model.
+    """
+    first = project.environment(site.environment).after
+    if first is None or accept is not None:
+        return
+    statuses = {target: look(project, first, target) for target in project.environment(first).targets}
+    shared = [target for target in site.targets if target in statuses]
+    good = [target for target, status in statuses.items() if _is_live(status, version)]
+    missing = [target for target in shared if target not in good] if shared else [] if good else [first]
+    if missing:
+        raise NotFoundError(
+            f"{version.ref} is not healthy in {first} yet, and {site.environment} comes after it.",
+            why=", ".join(f"{first}/{target}: {_short(status)}" for target, status in statuses.items()),
+            remedy=f'First: shipway promote {version.ref} --to {first}. Or --accept "reason", which is kept.',
+        )
+
+
+def _is_live(status: TargetStatus, version: ModelVersion) -> bool:
+    return status.healthy and (status.model, status.version) == (version.name, version.version)
+
+
+def _short(status: TargetStatus) -> str:
+    if status.model is None:
+        return "nothing is live"
+    return f"{status.model}/{status.version}" + ("" if status.healthy else f" ({status.problem})")
+
+
+def _describe(link: Link) -> str:
+    worst = max(link.outputs, key=lambda output: output.max_rel, default=None)
+    numbers = f": {worst.name} is off by {worst.max_abs:.2g} at a scale of {worst.scale:.2g}" if worst else ""
+    return f"{link.source} to {link.target}{numbers}"

@@ -1,0 +1,366 @@
+"""A folder as a destination: what a web server, a network share or a synced folder serves.
+
+==========================  ==================================================================================
+``releases/<release>/``     sealed releases: every file as in its ``bundle.json``
+``current.json``            the pointer (``Pointer.to_json``), replaced in one step
+``.staging/``               releases being put together and being removed; never served
+==========================  ==================================================================================
+
+Rules: a release gets its name by one rename, after every file was read back; ``current.json`` is replaced by
+one rename; a file of a release that has its name is only ever replaced whole. Everything is on disk (fsync)
+before the rename that publishes it. Files are copied, never hard-linked, from the store or from another
+release: whoever edits a served file in place must harm neither the store nor a rollback candidate. Links
+planted in a release are never followed: they count as damage and are replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from shipway.registry import files
+from shipway.registry.errors import DeliveryError, IntegrityError
+from shipway.registry.nouns import Digest, File
+from shipway.targets.deliveries import copying, gates
+from shipway.targets.deliveries.base import Fetch
+from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff, compare
+from shipway.targets.steps import (
+    Command,
+    Gate,
+    Point,
+    Pointer,
+    Prune,
+    Release,
+    Reuse,
+    Seal,
+    Send,
+    Stage,
+    Step,
+)
+
+_TICK_NS = 20_000_000  # longer than a tick of the clock that stamps files: see _digest
+
+
+class FolderDelivery:
+    """A destination below ``root``. ``fetch`` reads the store. See ``Delivery`` for each method."""
+
+    def __init__(self, root: Path, fetch: Fetch) -> None:
+        self.root = root
+        self.address = str(root)
+        self._fetch = fetch
+        self._releases = root / "releases"
+        self._hidden = root / ".staging"
+        self._digests: dict[tuple[int, ...], Digest] = {}
+
+    # steps
+
+    def perform(self, step: Step) -> int:
+        with self._explained():
+            match step:
+                case Stage(release):
+                    self._stage(release)
+                case Send(release, file):
+                    return self._send(self._staged(release.id), release, file)
+                case Reuse(release, file):
+                    return self._reuse(self._staged(release.id), release, file)
+                case Seal(release):
+                    return self._seal(release)
+                case Command(release, argv, why):
+                    gates.run_command(argv, cwd=self._home(release.id), why=why)
+                case Point(pointer):
+                    return self._point(pointer)
+                case Gate(release, name, options):
+                    self._gate(release, name, options)
+                case Prune(name):
+                    self._prune(name)
+        return 0
+
+    def _stage(self, release: Release) -> None:
+        staged = self._staged(release.id)
+        _remove(staged)
+        staged.mkdir(parents=True)
+
+    def _send(self, folder: Path, release: Release, file: File) -> int:
+        return self._put(folder, release, file, self._fetch(file))
+
+    def _reuse(self, folder: Path, release: Release, file: File) -> int:
+        for other in self.releases():
+            for twin in self._listed(other):
+                path = self._home(other) / twin.path
+                if twin.digest == file.digest and self._right(self._home(other), twin):
+                    self._put(folder, release, file, path)
+                    return 0
+        return self._send(folder, release, file)  # damaged or pruned since it was planned
+
+    def _put(self, folder: Path, release: Release, file: File, source: Path) -> int:
+        """Copy ``source`` into ``folder``, read it back, give it its name in one step; the bytes written."""
+        part = self._hidden / f"{release.id}.part"
+        self._hidden.mkdir(parents=True, exist_ok=True)
+        try:
+            copying.copy(source, part, mode=_mode(release.manifest, file.path))
+            if self._digest(part) != file.digest:
+                raise self._spoilt(file, source)
+            path = _make_way(folder, file.path)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return file.size
+
+    def _seal(self, release: Release) -> int:
+        home, staged = self._home(release.id), self._staged(release.id)
+        if home.is_symlink() or (home.exists() and not home.is_dir()):
+            home.unlink()
+        if home.exists():
+            sent = self._complete(home, release)
+        else:
+            sent = self._complete(staged, release)
+            copying.sync_tree(staged)
+            self._releases.mkdir(parents=True, exist_ok=True)
+            staged.rename(home)
+        copying.sync_tree(self._releases, depth=0)
+        self.clear(release.id)
+        return sent
+
+    def _complete(self, folder: Path, release: Release) -> int:
+        """Make every file of the release right, sending again what is missing or damaged."""
+        sent = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in release.manifest.files:
+            if not self._right(folder, file):
+                sent += self._send(folder, release, file)
+            (folder / file.path).chmod(_mode(release.manifest, file.path))
+        content = release.manifest.to_bytes()
+        if _read(folder, MANIFEST) != content:
+            _remove(folder / MANIFEST)
+            files.write_atomic(folder / MANIFEST, content, mode=0o644)
+        return sent
+
+    def _point(self, pointer: Pointer) -> int:
+        if pointer.release not in self.releases():
+            raise DeliveryError(
+                f"There is no release {pointer.release} at {self.address} to point at.",
+                remedy="Promote the version again: that puts it there.",
+            )
+        content = json.dumps(pointer.to_json(), indent=2).encode() + b"\n"
+        files.write_atomic(self.root / "current.json", content, mode=0o644)
+        return len(content)
+
+    def _gate(self, release: Release, name: str, options: gates.Options) -> None:
+        if name == "digests":
+            pointer = self.pointer()
+            if pointer is None or pointer.release != release.id:
+                found = pointer.release if pointer else "nothing"
+                raise DeliveryError(f"{self.address}/current.json names {found}, not {release.id}.")
+            difference = self.audit(release.manifest)
+            if not difference.whole:
+                raise DeliveryError(
+                    f"Release {release.id} at {self.address} is not what was sent.",
+                    why=str(difference),
+                    remedy="Does something else write to that folder? Then promote again.",
+                )
+        elif name == "check":
+            gates.run_check(self._home(release.id), release.manifest)
+        elif name == "command":
+            gates.run_gate_command(self._home(release.id), options)
+        else:
+            raise ValueError(f"a folder has no gate {name!r}")
+
+    def _prune(self, name: str) -> None:
+        pointer = self.pointer()
+        if pointer is not None and pointer.release == name:
+            raise ValueError(f"{name} is live at {self.address}: a plan must not prune it")
+        home, doomed = self._home(name), self._hidden / f"{name}.old"
+        if home.exists():
+            self._hidden.mkdir(parents=True, exist_ok=True)
+            _remove(doomed)
+            home.rename(doomed)  # no half-removed release ever has a release's name
+        self.clear(name)
+
+    # what is there
+
+    def pointer(self) -> Pointer | None:
+        """What is live; a ``current.json`` that nobody can read makes nothing live."""
+        with self._explained():
+            try:
+                return Pointer.from_json(json.loads((self.root / "current.json").read_bytes()))
+            except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+                return None
+
+    def audit(self, manifest: Manifest) -> ManifestDiff:
+        with self._explained():
+            home = self._home(manifest.release_id)
+            found = {}
+            for file in manifest.files:
+                if _plain(home, file.path):
+                    found[file.path] = self._digest(home / file.path)
+            difference = compare(manifest, found)
+            raw = _read(home, MANIFEST)
+            if raw is None:
+                return ManifestDiff((*difference.missing, MANIFEST), difference.changed)
+            if raw != manifest.to_bytes():
+                return ManifestDiff(difference.missing, (*difference.changed, MANIFEST))
+            return difference
+
+    def has(self, manifest: Manifest) -> bool:
+        with self._explained():
+            home = self._home(manifest.release_id)
+            if _read(home, MANIFEST) != manifest.to_bytes():
+                return False
+            return all(_size(home, file.path) == file.size for file in manifest.files)
+
+    def holds(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        with self._explained():
+            there = {
+                file.digest
+                for name in self.releases()
+                for file in self._listed(name)
+                if _size(self._home(name), file.path) == file.size
+            }
+            return there.intersection(digests)
+
+    def releases(self) -> tuple[str, ...]:
+        with self._explained():
+            if not self._releases.is_dir():
+                return ()
+            return tuple(
+                sorted(
+                    entry.name
+                    for entry in self._releases.iterdir()
+                    if entry.is_dir() and not entry.is_symlink() and (entry / MANIFEST).is_file()
+                )
+            )
+
+    # undoing
+
+    def withdraw(self) -> None:
+        with self._explained():
+            (self.root / "current.json").unlink(missing_ok=True)
+
+    def clear(self, release: str) -> None:
+        with self._explained():
+            for leftover in (self._staged(release), *self._leftovers(release)):
+                _remove(leftover)
+            for folder in (self._hidden, self._releases):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # only if it is empty
+
+    # helpers
+
+    def _home(self, release: str) -> Path:
+        return self._releases / _name(release)
+
+    def _staged(self, release: str) -> Path:
+        return self._hidden / _name(release)
+
+    def _leftovers(self, release: str) -> tuple[Path, Path]:
+        return self._hidden / f"{_name(release)}.part", self._hidden / f"{release}.old"
+
+    def _listed(self, release: str) -> tuple[File, ...]:
+        """The files that a release at the destination says it holds; none where its manifest is damaged."""
+        try:
+            return Manifest.from_bytes(_read(self._home(release), MANIFEST) or b"").files
+        except IntegrityError:
+            return ()
+
+    def _right(self, folder: Path, file: File) -> bool:
+        return _size(folder, file.path) == file.size and self._digest(folder / file.path) == file.digest
+
+    def _digest(self, path: Path) -> Digest:
+        """A file's digest, computed once a command as long as the file stays as it is.
+
+        Inode, size and the two times tell that (``ctime`` can't be set back). A file written within the last
+        tick could change without its times changing, so that one is read again (git calls this 'racy').
+        """
+        seen = path.lstat()
+        key = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+        known = self._digests.get(key)
+        if known is None:
+            known = files.digest_of(path)
+            if abs(time.time_ns() - seen.st_ctime_ns) > _TICK_NS:
+                self._digests[key] = known
+        return known
+
+    def _spoilt(self, file: File, source: Path) -> Exception:
+        if files.digest_of(source) == file.digest:
+            return DeliveryError(
+                f"{file.path} came out wrong at {self.address}.",
+                why="What was read back there is not what was written.",
+                remedy="Check that disk or share, then promote again.",
+            )
+        return IntegrityError(
+            f"{source} is not {file.path} ({file.digest.short}) any more.",
+            why="The file was altered where it is kept.",
+            remedy="Delete it, then register the model again: that puts the right one back.",
+        )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DeliveryError(
+                f"The destination {self.address} can't be used.",
+                why=f"{error.strerror or error}: {error.filename or self.address}",
+                remedy="Free space or mend the permissions there, or set another 'to' in deploy.yaml.",
+            ) from error
+
+
+def _name(release: str) -> str:
+    if not release or release.startswith(".") or "/" in release or "\\" in release or "\0" in release:
+        raise ValueError(f"{release!r} is no name of a release")
+    return release
+
+
+def _mode(manifest: Manifest, path: str) -> int:
+    return 0o755 if path in manifest.executables else 0o644
+
+
+def _plain(folder: Path, path: str) -> os.stat_result | None:
+    """The status of a plain file below ``folder`` that no link leads to, or None."""
+    parts = path.split("/")
+    for depth in range(len(parts)):
+        try:
+            status = (folder / "/".join(parts[: depth + 1])).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        wanted = stat.S_ISREG if depth == len(parts) - 1 else stat.S_ISDIR
+        if not wanted(status.st_mode):
+            return None
+    return status
+
+
+def _size(folder: Path, path: str) -> int | None:
+    status = _plain(folder, path)
+    return status.st_size if status else None
+
+
+def _read(folder: Path, path: str) -> bytes | None:
+    return (folder / path).read_bytes() if _plain(folder, path) else None
+
+
+def _make_way(folder: Path, path: str) -> Path:
+    """``folder/path``, with real folders leading to it and at most a file in its place."""
+    *parents, _ = path.split("/")
+    at = folder
+    for part in parents:
+        at = at / part
+        if at.is_symlink() or (at.exists() and not at.is_dir()):
+            at.unlink()
+        at.mkdir(exist_ok=True)
+    target = folder / path
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    return target
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
