@@ -63,6 +63,10 @@ class Store:
             )
         return path
 
+    def remove_file(self, digest: Digest) -> None:
+        """Take back a file that a failed command added. Nothing else may ever remove one."""
+        self.objects.delete(_blob(digest))
+
     # bundles
 
     def add_bundle(self, manifest: Manifest) -> None:

@@ -1,0 +1,224 @@
+"""The logging half of the catalog, in a child: it imports all of MLflow while its parent converts a model.
+
+A version is logged in this order: files, numbers, then the registered version. So a process that is killed
+before the end has registered nothing; one that fails or is asked to end takes back what it logged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shipway.registry import catalog, process
+from shipway.registry.nouns import Digest, Json, ModelVersion, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What ``log_version`` came to: ``created`` is False where MLflow had the same model already."""
+
+    version: int
+    created: bool
+
+
+def open_registry(uri: str) -> None:
+    """Connect, so that MLflow's imports and a fresh database's migrations are over before they are waited for."""
+    if (path := catalog.sqlite_path(uri)) is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with catalog.explained(uri):
+        _warm()
+        catalog.client_of(uri).search_registered_models(max_results=1)
+
+
+def _warm() -> None:
+    """Import now what ``log_version`` needs, while nobody waits."""
+    import mlflow.onnx  # noqa: F401
+
+
+def log_version(
+    uri: str, artifacts: Path, experiment: str, draft: ModelVersion, folder: Path, example: Path | None
+) -> Logged:
+    """Log ``folder`` (laid out by ``locations``) as a model of flavor ``onnx`` and register it as a version.
+
+    ``artifacts`` is where files go when the registry is a local sqlite; a server knows its own place.
+    ``example`` is an ``.npz`` with one input example. Where MLflow has a version of the same identity
+    already, that one is returned and nothing is logged. On any error, Ctrl-C included, what was logged is
+    taken back.
+    """
+    identity = catalog.identity_of(draft)
+    with catalog.explained(uri):
+        catalog.select(uri)
+        client = catalog.client_of(uri)
+        known = _find(client, draft.name, identity)
+        if known is not None:
+            return Logged(known, created=False)
+        place = _experiment(client, experiment, artifacts if catalog.sqlite_path(uri) is not None else None)
+        run_id = client.create_run(place, run_name=f"register {draft.name}").info.run_id
+        model_id: str | None = None
+        try:
+            model = client.create_logged_model(
+                place, name=draft.name, source_run_id=run_id, tags=_tags(draft, identity), model_type="onnx"
+            )
+            model_id = model.model_id
+            _write_flavor(folder, draft, run_id, model_id, example)
+            client.log_model_artifacts(model_id, str(folder))
+            _record_numbers(client, run_id, model_id, draft)
+            client.finalize_logged_model(model_id, "READY")
+            client.set_terminated(run_id)
+            version = _register(client, draft.name, identity, run_id, model_id, _tags(draft, identity))
+        except BaseException:
+            with contextlib.suppress(Exception):
+                _take_back(client, run_id, model_id, local=catalog.sqlite_path(uri) is not None)
+            raise
+        return Logged(version, created=True)
+
+
+def _register(
+    client: Any, name: str, identity: Digest, run_id: str, model_id: str, tags: Mapping[str, str]
+) -> int:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = client.create_model_version(
+        name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags)
+    )
+    return int(found.version)
+
+
+def _write_flavor(
+    folder: Path, draft: ModelVersion, run_id: str, model_id: str, example: Path | None
+) -> None:
+    """Write MLmodel and its companions beside the model, whose bytes stay as they are."""
+    import mlflow.onnx
+    import mlflow.types
+    import numpy as np
+    import onnx
+    from mlflow.models import Model, ModelSignature
+
+    def schema(specs: Sequence[TensorSpec]) -> mlflow.types.Schema:
+        columns = []
+        for spec in specs:
+            shape = [size if isinstance(size, int) else -1 for size in spec.shape]
+            columns.append(mlflow.types.TensorSpec(np.dtype(spec.dtype), shape, spec.name))
+        return mlflow.types.Schema(columns)
+
+    arrays = dict(np.load(example)) if example is not None else None
+    flavor = folder.parent / f"{folder.name}-flavor"
+    mlflow.onnx.save_model(
+        onnx.load(str(folder / "model.onnx"), load_external_data=False),
+        str(flavor),
+        mlflow_model=Model(run_id=run_id, model_id=model_id),
+        signature=ModelSignature(inputs=schema(draft.inputs), outputs=schema(draft.outputs)),
+        input_example=arrays,
+        pip_requirements=[f"onnx>={onnx.__version__}", "onnxruntime", "numpy"],
+        onnx_execution_providers=["CPUExecutionProvider"],
+    )
+    for path in flavor.iterdir():
+        if path.name.startswith("model.onnx"):
+            continue  # MLflow wrote the graph anew; the verified bytes are those in the folder
+        path.replace(folder / path.name)
+    shutil.rmtree(flavor)
+
+
+def _record_numbers(client: Any, run_id: str, model_id: str, draft: ModelVersion) -> None:
+    from mlflow.entities import Metric, Param
+
+    links = [*draft.links, *(link for variant in draft.variants for link in variant.links)]
+    numbers = {
+        f"{link.source}-to-{link.target}/{_plain(output.name)}/{key}": getattr(output, key)
+        for link in links
+        for output in link.outputs
+        for key in ("max_abs", "max_rel", "cosine", "scale")
+    }
+    numbers |= {f"seconds/{phase}": value for phase, value in draft.extra.get("seconds", {}).items()}
+    metrics = [Metric(k, float(v), 0, 0, model_id=model_id) for k, v in numbers.items() if math.isfinite(v)]
+    params = {
+        "toolchain": draft.toolchain,
+        "opset": str(draft.opset),
+        "ir": str(draft.ir),
+        "precisions": ", ".join(variant.precision for variant in draft.variants),
+    }
+    client.log_batch(run_id, metrics[:1000], [Param(key, value) for key, value in params.items()])
+
+
+def _take_back(client: Any, run_id: str, model_id: str | None, *, local: bool) -> None:
+    if model_id is not None:
+        place = client.get_logged_model(model_id).artifact_location
+        client.delete_logged_model(model_id)
+        if local:
+            shutil.rmtree(_local_path(place), ignore_errors=True)
+    client.delete_run(run_id)
+
+
+def _experiment(client: Any, name: str, artifacts: Path | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        where = None
+        if artifacts is not None:
+            artifacts.mkdir(parents=True, exist_ok=True)
+            where = artifacts.as_uri()
+        return str(client.create_experiment(name, artifact_location=where))
+    if found.lifecycle_stage != "active":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _find(client: Any, name: str, identity: Digest) -> int | None:
+    query = f"name = '{name}' and tag.`{catalog.IDENTITY_TAG}` = '{identity}'"
+    numbers = [
+        int(found.version) for found in catalog.pages(client.search_model_versions, filter_string=query)
+    ]
+    return min(numbers, default=None)
+
+
+def _tags(draft: ModelVersion, identity: Digest) -> dict[str, str]:
+    return {
+        catalog.DIGEST_TAG: str(draft.digest),
+        catalog.IDENTITY_TAG: str(identity),
+        "shipway.source": str(draft.source),
+        "shipway.toolchain": draft.toolchain,
+    }
+
+
+def _local_path(uri: str) -> Path:
+    parts = urllib.parse.urlsplit(uri)
+    return Path(urllib.parse.unquote(parts.path)) if parts.scheme == "file" else Path(uri)
+
+
+def _plain(name: str) -> str:
+    """``name`` as far as MLflow takes it in a metric's key."""
+    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name)
+
+
+def _prepare() -> Callable[[Json], Json]:
+    return _answer
+
+
+def _answer(request: Json) -> Json:
+    uri = request["uri"]
+    if request["do"] == "open":
+        open_registry(uri)
+        return None
+    logged = log_version(
+        uri,
+        artifacts=Path(request["artifacts"]),
+        experiment=request["experiment"],
+        draft=ModelVersion.from_json(request["draft"]),
+        folder=Path(request["folder"]),
+        example=Path(request["example"]) if request["example"] is not None else None,
+    )
+    return {"version": logged.version, "created": logged.created}
+
+
+if __name__ == "__main__":
+    process.serve(_prepare)

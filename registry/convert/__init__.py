@@ -1,0 +1,1 @@
+"""From what a user trained to a canonical ONNX: reading it, converting it in a child, naming its identity."""

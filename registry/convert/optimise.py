@@ -1,0 +1,62 @@
+"""A leaner graph that computes the same: constants folded, leftovers of the converter removed (onnxslim)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import onnx
+
+from shipway.registry.convert import graph
+from shipway.registry.errors import ConversionError
+
+_TOOL = "onnxslim"
+
+
+def slim(model: onnx.ModelProto) -> onnx.ModelProto:
+    """An optimised copy with the interface of ``model``. Raises ConversionError where the tool fails.
+
+    That it says nothing of being wrong means nothing: measure what comes out.
+    """
+    import onnxslim
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    with _quiet():
+        try:
+            slimmed = onnxslim.slim(copy)
+        except Exception as error:  # it raises whatever its many passes stumble over
+            raise _refused(str(error) or type(error).__name__) from error
+    if not isinstance(slimmed, onnx.ModelProto):
+        raise _refused("it gave no model back")
+    before, after = graph.info(model, 0), graph.info(slimmed, 0)
+    same = [v.name for v in before.inputs] == [v.name for v in after.inputs] and (
+        [v.name for v in before.outputs] == [v.name for v in after.outputs]
+    )
+    if not same or before.opset != after.opset:
+        raise _refused("it changed the model's interface")
+    for kept, value in (
+        *zip(model.graph.input, slimmed.graph.input, strict=False),
+        *zip(model.graph.output, slimmed.graph.output, strict=False),
+    ):
+        value.CopyFrom(kept)
+    return slimmed
+
+
+def _refused(why: str) -> ConversionError:
+    return ConversionError(f"{_TOOL} can't optimise the model.", why=why.strip().splitlines()[0][:300])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxslim logs to the root of its own logger and draws tables on stdout."""
+    logger = logging.getLogger(_TOOL)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,73 @@
+"""The child that holds Paddle: converts a model and runs it. The only module that imports paddle.
+
+Requests: ``convert`` (model, params, opset, upgrade, out) and ``run`` (model, params, cases: folders of
+``<index>.npz`` with the inputs by name, out: folder for the outputs, by position). Numbers are repeatable:
+one thread, plain kernels (oneDNN off), no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from shipway.registry import process
+from shipway.registry.nouns import Json
+
+
+def _prepare() -> Callable[[Json], Json]:
+    import paddle  # the slow part, over by the time that the first request comes
+    import paddle2onnx
+
+    predictors: dict[tuple[str, str], Any] = {}
+
+    def answer(request: Json) -> Json:
+        if request["do"] == "convert":
+            return _convert(paddle2onnx, request)
+        key = (request["model"], request["params"])
+        if key not in predictors:
+            predictors[key] = _predictor(paddle, *key)
+        return _run(predictors[key], request)
+
+    return answer
+
+
+def _convert(paddle2onnx: Any, request: Json) -> Json:
+    paddle2onnx.export(
+        request["model"],
+        request["params"],
+        request["out"],
+        opset_version=request["opset"],
+        auto_upgrade_opset=request["upgrade"],
+        # The default installs packages from the network while it runs; we optimise ourselves, and measure.
+        optimize_tool="None",
+        verbose=False,
+    )
+    return None
+
+
+def _predictor(paddle: Any, model: str, params: str) -> Any:
+    config = paddle.inference.Config(model, params)
+    config.disable_gpu()
+    config.disable_mkldnn()
+    config.disable_glog_info()
+    config.set_cpu_math_library_num_threads(1)
+    return paddle.inference.create_predictor(config)
+
+
+def _run(predictor: Any, request: Json) -> Json:
+    import numpy as np
+
+    for index, case in enumerate(request["cases"]):
+        with np.load(case) as inputs:
+            for name in predictor.get_input_names():
+                predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(inputs[name]))
+        predictor.run()
+        outputs = [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
+        path = Path(request["out"]) / f"{index}.npz"
+        np.savez(path, **{f"{position:04d}": output for position, output in enumerate(outputs)})
+    return None
+
+
+if __name__ == "__main__":
+    process.serve(_prepare)

@@ -1,0 +1,307 @@
+"""What the user gave to ``register``: found, checked for being whole, and named by its content.
+
+A path that does not exist or is ambiguous is a UsageError; a model that is there but half, empty or no model
+at all is a ConversionError. Nothing here imports paddle or onnx (but for ONNX with external data), so that a
+model that is registered already is recognised at once.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shipway.registry import files
+from shipway.registry.errors import ConversionError, UsageError
+from shipway.registry.nouns import Digest, Json
+from shipway.targets.manifest import check_path
+
+FORMATS = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
+FOUND_ASSETS = ("inference.yml",)  # PaddleX writes it beside a model: labels and pre- and postprocessing
+
+_WHAT = {
+    "pir": "a Paddle 3 model (.json)",
+    "pdmodel": "a Paddle model (.pdmodel)",
+    "onnx": "an ONNX model",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model's files as given. ``params`` are Paddle's weights, ``external`` ONNX's files of tensor data."""
+
+    format: str  # 'pir', 'pdmodel' or 'onnx'
+    model: Path
+    params: Path | None = None
+    external: tuple[Path, ...] = ()
+    assets: tuple[Path, ...] = ()
+
+    def identity(self, options: Json) -> Digest:
+        """A digest of the content and of the options that shape the result, never of the paths."""
+        parts = {
+            "schema": 1,
+            "format": self.format,
+            "model": str(files.digest_of(self.model)),
+            "params": str(files.digest_of(self.params)) if self.params else None,
+            "external": [[self._inside(path), str(files.digest_of(path))] for path in self.external],
+            "assets": [[path.name, str(files.digest_of(path))] for path in self.assets],
+            "options": options,
+        }
+        return Digest.of(json.dumps(parts, sort_keys=True).encode())
+
+    def copy_into(self, folder: Path) -> Source:
+        """The same source in ``folder``, under names that no tool stumbles over."""
+        model = folder / f"model{self.model.suffix}"
+        files.copy_atomic(self.model, model)
+        params = folder / "model.pdiparams" if self.params else None
+        if self.params and params:
+            files.copy_atomic(self.params, params)
+        external = tuple(folder / self._inside(path) for path in self.external)
+        for given, copy in zip(self.external, external, strict=True):
+            files.copy_atomic(given, copy)
+        return Source(self.format, model, params, external, self.assets)
+
+    def _inside(self, path: Path) -> str:
+        return path.relative_to(self.model.parent).as_posix()
+
+
+def read_source(path: Path, assets: Sequence[Path] = ()) -> Source:
+    """Find the model that ``path`` (a folder, a file, or Paddle's prefix of two files) means, and check it."""
+    model = _find_model(path)
+    kind = FORMATS[model.suffix]
+    if model.stat().st_size == 0:
+        raise _broken(model, kind, "The file is empty.")
+    params, external = None, ()
+    if kind == "onnx":
+        external = tuple(_external_data(model))
+    else:
+        _check_program(model, kind)
+        params = model.with_suffix(".pdiparams")
+        _check_params(params, model)
+    return Source(kind, model, params, external, _find_assets(model, assets))
+
+
+def _find_model(path: Path) -> Path:
+    if path.is_dir():
+        return _only_model(path)
+    if path.is_file():
+        if path.suffix in FORMATS:
+            return path
+        if path.suffix == ".pdiparams":
+            return _only_model(path.parent, path.stem)
+        raise UsageError(
+            f"{path} is no model that shipway reads.",
+            why=f"It takes {_listed(_WHAT.values())}, each Paddle model with its .pdiparams beside it.",
+            remedy="Give the folder or the file that paddle.jit.save wrote.",
+        )
+    if path.parent.is_dir() and path.name and any(path.with_name(path.name + s).is_file() for s in FORMATS):
+        return _only_model(path.parent, path.name)
+    raise UsageError(
+        f"There is no {path}.", remedy="Give the folder or the file of a trained model (is the path right?)."
+    )
+
+
+def _only_model(folder: Path, stem: str | None = None) -> Path:
+    """The one model in a folder. Where a program is there in both of Paddle's forms, the newer one."""
+    found: dict[str, Path] = {}
+    for suffix in FORMATS:
+        for path in sorted(folder.glob(f"*{suffix}")):
+            wanted = path.is_file() and path.stem not in found and (stem is None or path.stem == stem)
+            if wanted and (suffix != ".json" or path.with_suffix(".pdiparams").exists() or _is_pir(path)):
+                found[path.stem] = path
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise UsageError(
+            f"{folder} holds more than one model: {_listed(path.name for path in found.values())}.",
+            remedy="Give the file of the one to register.",
+        )
+    raise UsageError(
+        f"{folder} holds no model.",
+        why=f"Looked for {_listed(_WHAT.values())}.",
+        remedy="Give the folder that paddle.jit.save or PaddleX's export wrote, or an .onnx file.",
+    )
+
+
+def _is_pir(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return b'"pir"' in stream.read(200)
+
+
+def _check_program(model: Path, kind: str) -> None:
+    raw = model.read_bytes()
+    if kind == "pir":
+        try:
+            program = json.loads(raw)
+        except ValueError as error:
+            raise _broken(model, kind, f"It is not whole JSON: {error}.") from error
+        if not isinstance(program, dict) or program.get("base_code", {}).get("magic") != "pir":
+            raise _broken(model, kind, "It is JSON, but no program that Paddle saved.")
+    elif not _is_protobuf(raw):
+        raise _broken(model, kind, "It is no whole protobuf message: truncated, or another kind of file.")
+
+
+def _check_params(params: Path, model: Path) -> None:
+    if not params.is_file():
+        raise ConversionError(
+            f"{model} lacks its weights.",
+            why=f"There is no {params.name} beside it.",
+            remedy="Copy both files that paddle.jit.save wrote; a model without weights says nothing.",
+        )
+    size = params.stat().st_size
+    why = "The file is empty." if size == 0 else _first_broken_tensor(params, size)
+    if why:
+        raise ConversionError(
+            f"{params} can't be read as Paddle's weights.",
+            why=why,
+            remedy="Was the copy or the download cut short? Save or fetch the model again.",
+        )
+
+
+def _broken(model: Path, kind: str, why: str) -> ConversionError:
+    return ConversionError(
+        f"{model} can't be read as {_WHAT[kind]}.",
+        why=why,
+        remedy="Was the copy or the download cut short? Save or fetch the model again.",
+    )
+
+
+def _is_protobuf(raw: bytes) -> bool:
+    """Whether ``raw`` is a sequence of whole fields (https://protobuf.dev/programming-guides/encoding/)."""
+    at = 0
+    try:
+        while at < len(raw):
+            key, at = _varint(raw, at)
+            kind = key & 7
+            if key >> 3 == 0:
+                return False
+            if kind == 0:
+                _, at = _varint(raw, at)
+            elif kind == 2:
+                length, at = _varint(raw, at)
+                at += length
+            elif kind in (1, 5):
+                at += 8 if kind == 1 else 4
+            else:
+                return False
+    except IndexError:
+        return False
+    return at == len(raw)
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 0x80:
+            return value, at
+
+
+_SIZES = {0: 1, 1: 2, 2: 4, 3: 8, 4: 2, 5: 4, 6: 8, 20: 1, 21: 1, 22: 2, 23: 8, 24: 16}
+"""Bytes of an element by Paddle's VarType.Type (paddle/phi/core/framework/framework.proto)."""
+
+
+def _first_broken_tensor(params: Path, size: int) -> str:
+    """Why a ``.pdiparams`` file is not a sequence of whole tensors; empty where it is one.
+
+    Each tensor is: u32 version, u64 levels, then for each level a u64 length and its bytes, u32 version,
+    i32 length of a TensorDesc, the TensorDesc, the data
+    (``SerializeToStream`` in paddle/phi/core/framework/dense_tensor_serialize.cc).
+    """
+    with params.open("rb") as stream:
+        index = 0
+        while stream.tell() < size:
+            start = stream.tell()
+            try:
+                _, levels = struct.unpack("<IQ", stream.read(12))
+                for _ in range(levels):
+                    stream.seek(struct.unpack("<Q", stream.read(8))[0], 1)
+                _, length = struct.unpack("<Ii", stream.read(8))
+                data = _tensor_bytes(stream.read(length), length)
+            except (struct.error, ValueError, IndexError, OverflowError, OSError):
+                return f"What follows byte {start} is no tensor: truncated, or another kind of file."
+            if stream.tell() + data > size:
+                return (
+                    f"It is truncated: tensor {index} needs {data} bytes from byte {stream.tell()} on, "
+                    f"but the file ends at {size}."
+                )
+            stream.seek(data, 1)
+            index += 1
+    return ""
+
+
+def _tensor_bytes(description: bytes, length: int) -> int:
+    """Bytes of data that a TensorDesc (field 1: type, field 2: dims) announces."""
+    if len(description) != length or length <= 0:
+        raise ValueError("short")
+    at, kind, elements = 0, -1, 1
+    while at < length:
+        key, at = _varint(description, at)
+        if key == 0x08:
+            kind, at = _varint(description, at)
+        elif key == 0x10:
+            dimension, at = _varint(description, at)
+            elements *= dimension
+        elif key == 0x12:
+            end, at = _varint(description, at)
+            end += at
+            while at < end:
+                dimension, at = _varint(description, at)
+                elements *= dimension
+        else:
+            raise ValueError("unknown field")
+    if kind not in _SIZES:
+        raise ValueError("unknown type")
+    return elements * _SIZES[kind]
+
+
+def _external_data(model: Path) -> Iterator[Path]:
+    """Files beside an ONNX model that hold its tensors. One that lies elsewhere or lacks is refused."""
+    with model.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        if raw.find(b"\x08location") < 0:  # the key that every external tensor carries, with its length
+            return
+    from shipway.registry.convert import graph
+
+    for name in graph.external_names(graph.load(model, data=False)):
+        if not files.is_inside(model.parent, name):
+            raise ConversionError(
+                f"{model} names tensor data outside its own folder: {name!r}.",
+                remedy="Save the model again with its data in one folder (onnx.save, location='model.data').",
+            )
+        path = model.parent / name
+        if not path.is_file():
+            raise ConversionError(
+                f"{model} lacks its tensor data.",
+                why=f"There is no {name} beside it.",
+                remedy="Copy the model together with its data.",
+            )
+        yield path
+
+
+def _find_assets(model: Path, given: Sequence[Path]) -> tuple[Path, ...]:
+    beside = [model.parent / name for name in FOUND_ASSETS if (model.parent / name).is_file()]
+    found: dict[str, Path] = {}
+    for path in given:
+        if not path.is_file():
+            raise UsageError(f"There is no asset {path}.", remedy="--asset takes a file.")
+        if path.name in found:
+            raise UsageError(
+                f"Two assets are called {path.name}.", remedy="Rename one: assets travel by their file names."
+            )
+        try:
+            check_path(f"assets/{path.name}")
+        except ValueError as error:
+            raise UsageError(f"{path.name!r} can't be an asset's name.", remedy="Rename the file.") from error
+        found[path.name] = path
+    for path in beside:
+        found.setdefault(path.name, path)
+    return tuple(found[name] for name in sorted(found))
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words)

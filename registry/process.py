@@ -1,0 +1,305 @@
+"""The one way in which shipway runs other programs.
+
+``run`` runs a command to its end; ``Worker`` keeps a Python child that imports something heavy while its
+parent does other work, then answers requests. Rules that both keep: a child lives in a process group of its
+own and the whole group is killed on a timeout, on an error and on Ctrl-C, so that nothing is ever left
+behind; a child that outlives its parent's death (Linux) is killed by the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from shipway.registry import errors
+from shipway.registry.nouns import Json
+
+_TAIL = 4000  # characters of a child's stderr that are kept for messages
+_PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that ended: ``code`` is negative where a signal ended it, as in ``subprocess``."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+    timed_out: bool = False
+
+
+class WorkerError(Exception):
+    """A worker that gave no answer: it died, hung or said that it failed. ``log`` is its stderr's tail.
+
+    ``kind`` is the class name of the exception that ended the request in the child, ``Died`` where the child
+    ended without a word and ``TimedOut`` where it was killed for taking too long.
+    """
+
+    def __init__(self, kind: str, message: str, log: str = "") -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+        self.log = log
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    memory: int | None = None,
+    stdin: bytes = b"",
+) -> Finished:
+    """Run a command on ``stdin`` with captured output; never raises for what the command does.
+
+    ``timeout`` in seconds; ``memory`` in bytes limits the address space (Linux). ``env`` adds to the
+    environment. Raises OSError where the program can't be started.
+    """
+    began = time.monotonic()
+    source = subprocess.PIPE if stdin else subprocess.DEVNULL
+    child = _start(argv, cwd=cwd, env=env, memory=memory, stdin=source, stderr=subprocess.PIPE)
+    timed_out = False
+    try:
+        stdout, stderr = child.communicate(stdin or None, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        timed_out = True
+        _kill_group(child)
+        stdout, stderr = child.communicate()
+    finally:
+        _kill_group(child)
+    seconds = time.monotonic() - began
+    return Finished(child.returncode, _text(stdout), _text(stderr), seconds=seconds, timed_out=timed_out)
+
+
+class Worker:
+    """A child ``python -m MODULE`` whose module calls ``serve``. Use it as a context manager.
+
+    The child starts importing at once; ``ask`` sends one request and waits for its answer.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        memory: int | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        self._module = module
+        # A file, not a pipe: a talkative library can't block on a parent that is not reading.
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        argv = [python, "-m", module]
+        try:
+            self._child = _start(
+                argv, cwd=cwd, env=env, memory=memory, stdin=subprocess.PIPE, stderr=self._log
+            )
+        except BaseException:
+            self._log.close()
+            raise
+
+    def send(self, request: Json) -> None:
+        """Hand over ``request`` without waiting; its answer comes from ``receive``, in order."""
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # a dead child is reported by receive
+            self._child.stdin.write(json.dumps(request).encode() + b"\n")
+            self._child.stdin.flush()
+
+    def receive(self, *, timeout: float | None = None) -> Json:
+        """The answer to the oldest request that has none yet, waiting up to ``timeout`` seconds for it.
+
+        Raises the ShipwayError that the child raised, or WorkerError where the request failed otherwise.
+        After a timeout the child is gone.
+        """
+        assert self._child.stdout is not None
+        alarm = _Alarm(timeout, lambda: _kill_group(self._child))
+        with alarm:
+            line = self._child.stdout.readline()
+        if alarm.rang and not line.endswith(b"\n"):
+            raise WorkerError("TimedOut", f"no answer within {timeout:g} s", self.log())
+        if not line.endswith(b"\n"):
+            raise WorkerError("Died", describe_exit(self._finish()), self.log())
+        document = json.loads(line)
+        if "error" in document:
+            raise _revive(document["error"], self.log())
+        return document["answer"]
+
+    def ask(self, request: Json, *, timeout: float | None = None) -> Json:
+        """``send`` and ``receive`` in one."""
+        self.send(request)
+        return self.receive(timeout=timeout)
+
+    def log(self) -> str:
+        """The tail of what the child wrote to stderr (its stdout goes there too)."""
+        if self._log.closed:
+            return ""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - 4 * _TAIL))
+        return _text(self._log.read())[-_TAIL:]
+
+    def close(self, *, grace: float = 0.0) -> None:
+        """End the child. ``grace`` is how many seconds it gets to undo what it was doing (SIGTERM first)."""
+        child = self._child
+        if grace and child.poll() is None:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(grace)
+        self._finish()
+        self._log.close()
+
+    def _finish(self) -> int:
+        child = self._child
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.2)  # a child that closed its answer pipe is about to end: learn its exit status
+        _kill_group(child)
+        for stream in (child.stdin, child.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        return child.wait()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(grace=5.0 if error is not None else 0.0)
+
+
+def serve(prepare: Callable[[], Callable[[Json], Json]]) -> None:
+    """The child's side of ``Worker``: import (``prepare``), then answer one JSON line with another.
+
+    Answers go to what was stdout; everything else that prints to stdout is sent to stderr, because paddle
+    and MLflow write there from C and from Python. Any exception of a request, SystemExit included (that is
+    how paddle2onnx gives up), becomes an error answer; the child lives on.
+    """
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children
+    signal.signal(signal.SIGTERM, _raise_exit)
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)
+        handle = prepare()
+        for line in sys.stdin.buffer:
+            try:
+                document = {"answer": handle(json.loads(line))}
+            except _Terminated:
+                raise
+            except BaseException as error:
+                document = {"error": _preserve(error)}
+            answers.write(json.dumps(document).encode() + b"\n")
+            answers.flush()
+
+
+def _preserve(error: BaseException) -> Json:
+    kept = {"kind": type(error).__name__, "message": str(error)}
+    if isinstance(error, errors.ShipwayError):
+        kept.update(what=error.what, why=error.why, remedy=error.remedy)
+    return kept
+
+
+def _revive(kept: Json, log: str) -> Exception:
+    family = getattr(errors, kept["kind"], None) if "what" in kept else None
+    if isinstance(family, type) and issubclass(family, errors.ShipwayError):
+        return family(kept["what"], why=kept["why"], remedy=kept["remedy"])
+    return WorkerError(kept["kind"], kept["message"], log)
+
+
+def describe_exit(code: int) -> str:
+    """An exit status in words: ``ended by SIGKILL``, ``ended with exit status 3``."""
+    if code < 0:
+        try:
+            return f"ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"ended by signal {-code}"
+    return f"ended with exit status {code}"
+
+
+class _Terminated(SystemExit):
+    """SIGTERM: unwinds the request that is running, so that its ``finally`` clauses clean up."""
+
+
+def _raise_exit(number: int, frame: object) -> None:
+    raise _Terminated(128 + number)
+
+
+class _Alarm:
+    """Calls ``action`` from a timer thread unless its block ends within ``seconds``."""
+
+    def __init__(self, seconds: float | None, action: Callable[[], None]) -> None:
+        self.rang = False
+        self._action = action
+        self._timer = threading.Timer(seconds, self._ring) if seconds is not None else None
+
+    def _ring(self) -> None:
+        self.rang = True
+        self._action()
+
+    def __enter__(self) -> None:
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _start(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    memory: int | None,
+    stdin: int,
+    stderr: int | IO[bytes],
+) -> subprocess.Popen[bytes]:
+    child = subprocess.Popen(
+        list(argv),
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+    )
+    if memory is not None and sys.platform == "linux":
+        with contextlib.suppress(ProcessLookupError):  # it ended already
+            resource.prlimit(child.pid, resource.RLIMIT_AS, (memory, memory))
+    return child
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill the child and all that it started; nothing happens where all of them are gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    if child.returncode is None:
+        child.wait()
+
+
+def _die_with_parent() -> None:
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:
+        raise SystemExit("the parent is gone")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace")

@@ -1,0 +1,393 @@
+"""``register``: a trained model in, a verified version out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shipway.registry import catalog, files
+from shipway.registry.config.model import ConvertConfig
+from shipway.registry.config.project import Project
+from shipway.registry.convert import toolchains
+from shipway.registry.convert.source import Source, read_source
+from shipway.registry.errors import ConversionError, DeliveryError
+from shipway.registry.nouns import Digest, File, Json, Link, ModelVersion, Variant, check_model_name
+from shipway.registry.observe import SILENT, Observer
+from shipway.registry.process import Worker, WorkerError
+from shipway.targets.base import RuntimeLimits
+
+if TYPE_CHECKING:
+    import onnx
+
+    from shipway.registry.verify.chain import GoldenSet
+    from shipway.registry.verify.reference import Reference
+
+CATALOG_WORKER = "shipway.registry.catalog_worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """``created`` is False where the same model was registered before; ``seconds`` by phase of this call."""
+
+    version: ModelVersion
+    created: bool
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What was asked for, and what the project's targets need."""
+
+    name: str
+    source: Source
+    inputs: tuple[str, ...]
+    samples: Path | None
+    toolchain: toolchains.Toolchain | None
+    opset: int
+    limits: Mapping[str, RuntimeLimits]
+    precisions: Mapping[str, tuple[str, ...]]  # precision -> the targets that ask for it
+    config: ConvertConfig
+
+    def identity(self) -> Digest:
+        options = {
+            "inputs": sorted(self.inputs),
+            "samples": _samples_digests(self.samples) if self.samples else None,
+            "toolchain": self.toolchain.name if self.toolchain else toolchains.ONNX_AS_IS,
+            "opset": self.opset,
+            "tolerances": {p: self.config.allowed(p).to_json() for p in sorted(self.precisions)},
+        }
+        return self.source.identity(options)
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Seconds per phase, told to the observer as they pass."""
+
+    observer: Observer
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        with self.observer.phase(name):
+            yield
+        self.seconds[name] = round(time.monotonic() - began, 3)
+
+
+def register(
+    project: Project,
+    path: Path,
+    name: str,
+    *,
+    inputs: Sequence[str] = (),
+    samples: Path | None = None,
+    assets: Sequence[Path] = (),
+    toolchain: str | None = None,
+    observer: Observer = SILENT,
+) -> Registered:
+    """Convert, verify and log the model at ``path`` as a version of ``name``.
+
+    ``inputs`` are ``NAME:DTYPE:SHAPE``, ``samples`` real inputs (``.npz``, ``.npy`` or a folder of them),
+    ``assets`` files that travel with it. Raises UsageError, ConversionError, VerificationError or
+    DeliveryError; then nothing is registered and nothing is left behind.
+    """
+    began = time.monotonic()
+    clock = _Clock(observer)
+    with clock.phase("read"):
+        wish = _read_wish(project, path, check_model_name(name), inputs, samples, assets, toolchain)
+        identity = wish.identity()
+        known = _registered_before(project, name, identity)
+    if known is None:
+        with _work_folder() as work:
+            version, created = _make(project, wish, identity, work, clock)
+    else:
+        version, created = known, False
+    clock.seconds["total"] = round(time.monotonic() - began, 3)
+    return Registered(version, created, clock.seconds)
+
+
+def _read_wish(
+    project: Project,
+    path: Path,
+    name: str,
+    inputs: Sequence[str],
+    samples: Path | None,
+    assets: Sequence[Path],
+    forced: str | None,
+) -> _Wish:
+    source = read_source(path, assets)
+    chain = None
+    if source.format != "onnx" or forced is not None:
+        chain = toolchains.choose(source.format, forced)[0]
+    config = project.config.conversion(name)
+    limits = {target: project.target(target).limits() for target in project.config.targets}
+    precisions: dict[str, tuple[str, ...]] = {"fp32": ()}
+    for target, settings in project.config.targets.items():
+        precisions[settings.precision] = (*precisions.get(settings.precision, ()), target)
+    opset = toolchains.choose_opset(config.opset, limits, chain.opsets if chain else None)
+    return _Wish(name, source, tuple(inputs), samples, chain, opset, limits, precisions, config)
+
+
+def _registered_before(project: Project, name: str, identity: Digest) -> ModelVersion | None:
+    """The version that this very source became, if it is still whole: in the store and in MLflow."""
+    known = project.store.find_by_source(name, identity)
+    if known is None or not _is_whole(project, known):
+        return None
+    return known
+
+
+def _is_whole(project: Project, version: ModelVersion) -> bool:
+    everything = catalog.locations(version).values()
+    return all(project.store.has(file.digest) for file in everything) and catalog.has_version(
+        project.registry_uri, version.name, version.version, version.digest
+    )
+
+
+def _make(
+    project: Project, wish: _Wish, identity: Digest, work: Path, clock: _Clock
+) -> tuple[ModelVersion, bool]:
+    if wish.toolchain is not None:
+        toolchains.installed(wish.toolchain)
+    with contextlib.ExitStack() as children:
+        converter = None
+        if wish.toolchain is not None:
+            scratch = work / "paddle"
+            scratch.mkdir()
+            converter = children.enter_context(
+                Worker(wish.toolchain.worker, cwd=scratch, env=_scratch(scratch), memory=wish.config.memory)
+            )
+        scratch = work / "mlflow"
+        scratch.mkdir()
+        logger = children.enter_context(Worker(CATALOG_WORKER, cwd=scratch, env=_scratch(scratch)))
+        logger.send({"do": "open", "uri": project.registry_uri})
+        draft, folder, example = _verified(wish, identity, work, converter, clock)
+        return _keep(project, draft, folder, example, logger, clock)
+
+
+def _verified(
+    wish: _Wish, identity: Digest, work: Path, converter: Worker | None, clock: _Clock
+) -> tuple[ModelVersion, Path, Path]:
+    """The version but for its number, the folder that holds its files as MLflow will, and an input example."""
+    from shipway.registry.convert import graph, optimise
+    from shipway.registry.verify import chain, golden
+
+    tolerance = wish.config.allowed("fp32")
+    source = wish.source.copy_into(_made(work / "source"))
+    with clock.phase("convert"):
+        model, reference = _converted(wish, source, work, converter)
+    asked = [golden.parse_input(text) for text in wish.inputs]
+    golden.check_inputs(asked, graph.info(model, 0).inputs)
+    graph.name_axes(model, asked)
+    interface = graph.info(model, 0)
+    samples = golden.read_samples(wish.samples, interface.inputs) if wish.samples else ()
+
+    folder = _made(work / "version")
+    path = folder / "model.onnx"
+    with clock.phase("verify"):
+        proof = chain.golden_set(
+            reference,
+            interface.inputs,
+            interface.outputs,
+            limits=graph.id_limits(model),
+            tolerance=tolerance,
+            samples=samples,
+        )
+        graph.name_output_axes(model, proof.seen())
+        path.write_bytes(graph.to_bytes(model))
+        links = [proof.link(path, "onnx", tolerance)]
+        chain.require(
+            links,
+            f"The conversion of {wish.name} is wrong: its numbers are not the trained model's.",
+            "Nothing was registered. Try another --toolchain or convert.opset; where the difference is one that "
+            "you accept, raise convert.tolerance in deploy.yaml.",
+        )
+        with contextlib.suppress(ConversionError):
+            slimmed = optimise.slim(model)
+            attempt = work / "optimised.onnx"
+            attempt.write_bytes(graph.to_bytes(slimmed))
+            link = proof.link(attempt, "optimised", tolerance)
+            if link.passed:
+                model = slimmed
+                links.append(link)
+                attempt.replace(path)
+    info = graph.info(model, path.stat().st_size)
+    for target in wish.limits:
+        pass
+    variants = [Variant("fp32", (files.describe(path, "model.onnx"),), tuple(links))]
+    with clock.phase("variants"):
+        for precision in sorted(set(wish.precisions) - {"fp32"}):
+            variants.append(_variant(wish, precision, path, proof, work, folder))
+    golden_files, example = _write_golden(folder, work, proof)
+    assets = _copy_assets(wish.source.assets, folder)
+    draft = ModelVersion(
+        name=wish.name,
+        version=0,
+        digest=graph.canonical_digest(model),
+        source=identity,
+        toolchain=wish.toolchain.name if wish.toolchain else toolchains.ONNX_AS_IS,
+        opset=info.opset,
+        ir=info.ir,
+        operators=info.operators,
+        inputs=info.inputs,
+        outputs=info.outputs,
+        links=tuple(links),
+        variants=tuple(variants),
+        golden=golden_files,
+        assets=assets,
+        extra={"seconds": dict(clock.seconds)},
+    )
+    return draft, folder, example
+
+
+def _converted(
+    wish: _Wish, source: Source, work: Path, converter: Worker | None
+) -> tuple[onnx.ModelProto, Reference]:
+    from shipway.registry.convert import graph
+    from shipway.registry.verify import measure, reference
+
+    if converter is None or wish.toolchain is None:
+        return graph.load(source.model), reference.OnnxReference(source.model)
+    assert source.params is not None
+    raw = work / "paddle" / "raw.onnx"
+    timeout = wish.config.timeout_s
+    toolchains.convert(wish.toolchain, converter, source, raw, opset=wish.opset, timeout=timeout)
+    measure.session(raw)  # the only proof that the converter's word can be taken: it loads
+    model = graph.load(raw)
+    runner = reference.PaddleReference(converter, source.model, source.params, work / "paddle", timeout)
+    return model, runner
+
+
+def _variant(wish: _Wish, precision: str, path: Path, proof: GoldenSet, work: Path, folder: Path) -> Variant:
+    """The first recipe whose numbers pass. Raises VerificationError naming who asks for the precision."""
+    from shipway.registry.convert import graph, variants
+    from shipway.registry.verify import chain
+
+    tolerance = wish.config.allowed(precision)
+    place = folder / catalog.location(File("model.onnx", Digest(""), 0), precision)
+    place.parent.mkdir(parents=True)
+    tried: list[Link] = []
+    for recipe in variants.recipes(precision):
+        attempt = work / f"{precision}.onnx"
+        attempt.write_bytes(graph.to_bytes(recipe.make(path)))
+        link = proof.link(attempt, precision, tolerance)
+        link = dataclasses.replace(link, notes=(recipe.name, *link.notes))
+        if link.passed:
+            attempt.replace(place)
+            return Variant(precision, (files.describe(place, "model.onnx"),), (link,))
+        tried.append(link)
+    chain.require(tried, "", "")
+    raise AssertionError("unreachable")
+
+
+def _write_golden(folder: Path, work: Path, proof: GoldenSet) -> tuple[tuple[File, ...], Path]:
+    import numpy as np
+
+    from shipway.registry.verify import slice
+
+    paths = slice.write(folder / "shipway/golden", proof.cases[0], proof.names, proof.outputs[0])
+    example = work / "example.npz"
+    np.savez(example, **proof.cases[0])  # type: ignore[arg-type]
+    return tuple(files.describe(path, f"golden/{path.name}") for path in paths), example
+
+
+def _copy_assets(assets: Sequence[Path], folder: Path) -> tuple[File, ...]:
+    kept = []
+    for asset in assets:
+        place = folder / "shipway/assets" / asset.name
+        files.copy_atomic(asset, place)
+        kept.append(files.describe(place, f"assets/{asset.name}"))
+    return tuple(kept)
+
+
+def _keep(
+    project: Project, draft: ModelVersion, folder: Path, example: Path, logger: Worker, clock: _Clock
+) -> tuple[ModelVersion, bool]:
+    """Give the draft its number: an older one's where it is the same model, else a new one from MLflow."""
+    store = project.store
+    wanted = catalog.identity_of(draft)
+    for version in store.versions(draft.name):
+        if catalog.identity_of(version) == wanted and _is_whole(project, version):
+            store.remember_source(draft.name, draft.source, version.version)
+            return version, False
+    with clock.phase("log"), _taken_back(project) as added:
+        (folder / catalog.RECORD).parent.mkdir(parents=True, exist_ok=True)
+        (folder / catalog.RECORD).write_bytes(catalog.draft_record(draft))
+        for place, file in catalog.locations(draft).items():
+            if not store.has(file.digest):
+                added.append(file)
+                store.add_file(folder / place, file.digest)
+        request: Json = {
+            "do": "log",
+            "uri": project.registry_uri,
+            "artifacts": str(project.artifacts),
+            "experiment": project.config.project,
+            "draft": draft.to_json(),
+            "folder": str(folder),
+            "example": str(example),
+        }
+        try:
+            logger.receive()
+            answer = logger.ask(request)
+        except WorkerError as error:
+            raise DeliveryError(
+                "MLflow could not log the version.",
+                why=f"{error.message}\n{error.log[-600:]}".strip(),
+                remedy="'shipway doctor' checks the registry.",
+            ) from error
+        if not answer["created"]:
+            found = catalog.fetch_version(project.registry_uri, draft.name, answer["version"], store)
+            store.remember_source(draft.name, draft.source, found.version)
+            return found, False
+        version = dataclasses.replace(draft, version=answer["version"])
+        store.put_version(version)
+        return version, True
+
+
+@contextlib.contextmanager
+def _taken_back(project: Project) -> Iterator[list[File]]:
+    """Files that a registration adds to the store, removed again if it fails."""
+    added: list[File] = []
+    try:
+        yield added
+    except BaseException:
+        for file in added:
+            with contextlib.suppress(DeliveryError):
+                project.store.remove_file(file.digest)
+        raise
+
+
+@contextlib.contextmanager
+def _work_folder() -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(prefix="shipway-register-"))
+    try:
+        yield work
+    except OSError as error:
+        raise DeliveryError(
+            "The model could not be registered.",
+            why=f"{error.strerror or error}: {error.filename or work}",
+            remedy="Free space, or set TMPDIR to a folder that has some. Nothing was registered.",
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _scratch(folder: Path) -> dict[str, str]:
+    """A child's temporary files go where they are removed with the rest."""
+    return {"TMPDIR": str(folder), "SHIPWAY_CHILD": "1"}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _samples_digests(samples: Path) -> list[str]:
+    paths = sorted(samples.iterdir()) if samples.is_dir() else [samples]
+    return [str(files.digest_of(path)) for path in paths if path.is_file()]

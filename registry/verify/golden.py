@@ -1,0 +1,206 @@
+"""Golden inputs: made from a seed or read from the user's samples.
+
+Made values lie on a grid of 256 levels with a power-of-two step, so that a bundle can carry them as bytes and
+every language decodes the same floats.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shipway.registry.errors import UsageError
+from shipway.registry.nouns import TensorSpec
+
+Array = NDArray[np.generic]
+Case = dict[str, Array]
+"""One call of the model: its inputs by name."""
+
+GRID_STEP = 2.0**-6  # floats are (q - 128) * GRID_STEP: -2 to 1.984, the range of normalised images
+GRID_ZERO = 128
+MAX_SAMPLES = 64  # more say little more and take long
+
+_IMAGE_SIZES = (64, 224, 256, 320, 512, 640)  # multiples of 32, as detectors want; small first
+_WIDTHS = (160, 320, 64, 224)  # of text lines and the like, where the height is fixed
+_LENGTHS = (16, 32, 128, 8)
+_OTHER = (4, 8, 16, 1)
+
+
+def parse_input(text: str) -> TensorSpec:
+    """Read ``NAME:DTYPE:SHAPE``, the shape as ``1x3x48x320`` or ``1,3,48,320``; a name or ``?`` for a dynamic
+    dimension. Raises UsageError."""
+    name, _, rest = text.rpartition(":")
+    name, _, dtype = name.rpartition(":")
+    parts = rest.replace(",", "x").split("x") if rest else []
+    shape: list[int | str] = []
+    for part in parts:
+        if part.isascii() and part.isdigit() and int(part) > 0:
+            shape.append(int(part))
+        elif part in ("?", "-1"):
+            shape.append("?")
+        elif part.isidentifier():
+            shape.append(part)
+        else:
+            shape = []
+            break
+    try:
+        known = bool(dtype) and np.dtype(dtype).kind in "fiub"
+    except TypeError:
+        known = False
+    if not (name and known and shape):
+        raise UsageError(
+            f"{text!r} is not an input.",
+            remedy="Write NAME:DTYPE:SHAPE, for example x:float32:1x3x48x320 ('?' or a name where it may vary).",
+        )
+    return TensorSpec(name, str(np.dtype(dtype)), tuple(shape))
+
+
+def check_inputs(asked: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> None:
+    """Raise UsageError where ``--input`` names no input of the model or contradicts it."""
+    by_name = {spec.name: spec for spec in inputs}
+    for spec in asked:
+        real = by_name.get(spec.name)
+        if real is None:
+            problem = f"it has {', '.join(by_name)}"
+        elif real.dtype != spec.dtype:
+            problem = f"{spec.name} is {real.dtype}, not {spec.dtype}"
+        elif len(real.shape) != len(spec.shape) or any(
+            isinstance(have, int) and isinstance(want, int) and have != want
+            for have, want in zip(real.shape, spec.shape, strict=True)
+        ):
+            problem = f"{spec.name} has the shape {'x'.join(map(str, real.shape))}"
+        else:
+            continue
+        raise UsageError(
+            f"--input {spec.name}:{spec.dtype}:{'x'.join(map(str, spec.shape))} does not fit the model.",
+            why=f"Of the model: {problem}.",
+            remedy="Name an input of the model; only dynamic dimensions can be fixed.",
+        )
+
+
+def axis_sizes(inputs: Sequence[TensorSpec]) -> Iterator[dict[str, int]]:
+    """Sizes to try for the dynamic axes, by name, small ones first; the first that the model runs is meant.
+
+    A model without dynamic axes gets one empty choice.
+    """
+    kinds: dict[str, tuple[int, ...]] = {}
+    for spec in inputs:
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, str):
+                kinds.setdefault(size, _sizes(spec, axis))
+    tries = max((len(sizes) for sizes in kinds.values()), default=1)
+    for attempt in range(tries):
+        yield {name: sizes[min(attempt, len(sizes) - 1)] for name, sizes in kinds.items()}
+
+
+def _sizes(spec: TensorSpec, axis: int) -> tuple[int, ...]:
+    if axis == 0 or spec.shape[axis] == "N":
+        return (1,)
+    if len(spec.shape) == 4 and axis in (1, 2, 3):
+        others = [size for size in spec.shape[2:] if isinstance(size, int)] if axis in (2, 3) else []
+        return (_WIDTHS if others else _IMAGE_SIZES) if axis in (2, 3) else (3, 1, 4)
+    return _LENGTHS if len(spec.shape) in (2, 3) and axis == 1 else _OTHER
+
+
+def larger(sizes: Mapping[str, int]) -> dict[str, int] | None:
+    """The next sizes up from those that the model ran: batches of two, everything else twice as large."""
+    return {name: size * 2 for name, size in sizes.items()} or None
+
+
+def make_case(
+    inputs: Sequence[TensorSpec],
+    sizes: Mapping[str, int],
+    *,
+    seed: int,
+    limits: Mapping[str, int] | None = None,
+    pictures: bool = False,
+) -> Case:
+    """One case from ``seed``. ``sizes`` by axis name; ``limits`` bounds ids (exclusive) by input.
+
+    ``pictures``: image-like inputs hold dark shapes on light ground instead of noise, for models that
+    see nothing in noise.
+    """
+    case: Case = {}
+    for spec in inputs:
+        shape = tuple(size if isinstance(size, int) else sizes[size] for size in spec.shape)
+        random = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+        case[spec.name] = _values(spec, shape, random, (limits or {}).get(spec.name), pictures)
+    return case
+
+
+def _values(
+    spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator, limit: int | None, pictures: bool
+) -> Array:
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "b":
+        return np.asarray(random.integers(0, 2, shape), dtype=bool)
+    if dtype.kind in "iu":
+        high = limit or (2 if "mask" in spec.name.lower() or "type" in spec.name.lower() else 4)
+        return np.asarray(random.integers(0, high, shape), dtype=dtype)
+    if spec.name == "scale_factor":  # of PaddleDetection's exports: how much the image was resized
+        return np.ones(shape, dtype)
+    if spec.name == "im_shape":  # the image's height and width, in pixels
+        return np.full(shape, 320, dtype)
+    if pictures and len(shape) == 4:
+        grid = _picture(shape, random)
+    else:
+        grid = random.integers(0, 256, shape)
+    return np.asarray((grid.astype(np.float32) - GRID_ZERO) * np.float32(GRID_STEP), dtype=dtype)
+
+
+def _picture(shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.int64]:
+    """Dark bars of the thickness of strokes on light ground, the same in every channel, lightly noisy."""
+    batch, _, height, width = shape
+    grid = np.full(shape, 190, dtype=np.int64)
+    for item in range(batch):
+        for _ in range(max(6, width // 12)):
+            long, thick = int(random.integers(6, max(7, height // 2))), int(random.integers(2, 6))
+            tall, wide = (long, thick) if random.random() < 0.6 else (thick, long)
+            top = int(random.integers(0, max(1, height - tall)))
+            left = int(random.integers(0, max(1, width - wide)))
+            grid[item, :, top : top + tall, left : left + wide] = 70
+    return np.clip(grid + random.integers(-8, 9, shape), 0, 255)
+
+
+def read_samples(path: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
+    """The user's samples: one ``.npz`` (arrays by input name) or ``.npy`` (for the only input) a case.
+
+    ``path`` is a file or a folder of them, taken in the order of their names, at most ``MAX_SAMPLES``.
+    Raises UsageError where they do not fit the model.
+    """
+    paths = sorted(p for p in path.iterdir() if p.suffix in (".npz", ".npy")) if path.is_dir() else [path]
+    if not paths or not paths[0].is_file():
+        raise UsageError(f"{path} holds no samples.", remedy="Give .npz or .npy files, or a folder of them.")
+    return [_read_sample(p, inputs) for p in itertools.islice(paths, MAX_SAMPLES)]
+
+
+def _read_sample(path: Path, inputs: Sequence[TensorSpec]) -> Case:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = dict(loaded) if path.suffix == ".npz" else {inputs[0].name: loaded}
+    except (ValueError, OSError, EOFError, KeyError) as error:
+        raise UsageError(f"{path} can't be read as samples.", why=str(error)) from error
+    case: Case = {}
+    for spec in inputs:
+        if spec.name not in arrays:
+            raise UsageError(
+                f"{path} has no array called {spec.name!r}.",
+                why=f"It holds {', '.join(arrays)}; the model reads {', '.join(s.name for s in inputs)}.",
+                remedy="Save each case with numpy.savez(file, **{input name: array}).",
+            )
+        array = arrays[spec.name]
+        fits = array.ndim == len(spec.shape) and all(
+            isinstance(want, str) or want == have for want, have in zip(spec.shape, array.shape, strict=True)
+        )
+        if not fits or not np.can_cast(array.dtype, np.dtype(spec.dtype), "same_kind"):
+            raise UsageError(
+                f"{path}: {spec.name!r} does not fit the model.",
+                why=f"It is {array.dtype} {list(array.shape)}; the model reads {spec.dtype} {list(spec.shape)}.",
+            )
+        case[spec.name] = np.ascontiguousarray(array, dtype=np.dtype(spec.dtype))
+    return case

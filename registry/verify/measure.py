@@ -1,0 +1,56 @@
+"""Runs ONNX Runtime, quietly and repeatably, on golden inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from shipway.registry.errors import ConversionError
+from shipway.registry.verify.golden import Case
+from shipway.registry.verify.parity import Array
+
+_FATAL = 4  # ONNX Runtime's logger says what we raise anyway
+
+
+def session(path: Path, *, optimise: bool = True) -> Any:
+    """Load a model on the CPU. Raises ConversionError with the runtime's words where it does not load."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = 1  # sums in one order: the same numbers on every run
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exception types share no base class but this one
+        raise ConversionError(
+            f"ONNX Runtime can't load {path.name}.",
+            why=_words(error),
+            remedy="The file is damaged, or was exported wrongly. If it names an operator or an opset, try "
+            "another convert.opset in deploy.yaml.",
+        ) from error
+
+
+def run(loaded: Any, cases: Sequence[Case]) -> list[list[Array]]:
+    """The outputs of each case, in the graph's order. Raises ConversionError where the model can't run one."""
+    results = []
+    for case in cases:
+        try:
+            outputs = loaded.run(None, dict(case))
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in case.items())
+            raise ConversionError(
+                f"ONNX Runtime can't run the model on {shapes}.",
+                why=_words(error),
+                remedy="Fix the shapes that the model takes: --input NAME:DTYPE:SHAPE.",
+            ) from error
+        results.append([np.asarray(output) for output in outputs])
+    return results
+
+
+def _words(error: Exception) -> str:
+    text = str(error).strip()
+    return text[:800] if text else type(error).__name__

@@ -1,0 +1,141 @@
+"""The verdict on two sets of numbers. Pure.
+
+An output passes where ``max_abs <= atol + rtol * scale`` over all golden cases, scale being the largest
+magnitude of the reference. NaN or infinity on either side never passes, nor does another shape or dtype class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shipway.registry.nouns import Link, OutputMeasure, Tolerance
+
+Array = NDArray[np.generic]
+Outputs = Sequence[Array]
+"""A run's outputs, in the graph's order."""
+
+_CLASSES = 3  # fewest scores in a row for which 'the class that wins' means something
+
+
+def compare(
+    source: str,
+    target: str,
+    names: Sequence[str],
+    reference: Sequence[Outputs],
+    candidate: Sequence[Outputs],
+    tolerance: Tolerance,
+    notes: Sequence[str] = (),
+) -> Link:
+    """The link from ``source`` to ``target``: per output, over all cases. Cases and outputs must pair up."""
+    measures = []
+    said = list(notes)
+    passed = bool(reference)
+    for position, name in enumerate(names):
+        pairs = [(r[position], c[position]) for r, c in zip(reference, candidate, strict=True)]
+        measure, why = measure_output(name, pairs, tolerance)
+        measures.append(measure)
+        if why:
+            said.append(f"{name}: {why}")
+        passed = passed and tolerance.allows(measure.max_abs, measure.scale)
+        if measure.flat:
+            said.append(f"{name}: so flat that a constant would pass; its agreement proves little")
+    return Link(source, target, passed, tuple(measures), tolerance, tuple(said))
+
+
+def measure_output(
+    name: str, pairs: Sequence[tuple[Array, Array]], tolerance: Tolerance
+) -> tuple[OutputMeasure, str]:
+    """One output over all cases of (reference, candidate), and why it can't pass whatever the tolerance.
+
+    Where it can't (another shape, NaN), ``max_abs`` is infinite.
+    """
+    why = next(filter(None, (_incomparable(r, c) for r, c in pairs)), "")
+    references = [np.asarray(r, dtype=np.float64) for r, _ in pairs if r.size]
+    finite = [r[np.isfinite(r)] for r in references]
+    scale = max((float(np.abs(r).max()) for r in finite if r.size), default=0.0)
+    if why:
+        return OutputMeasure(name, math.inf, math.inf, 0.0, scale), why
+    max_abs, cosine, hits, rows = 0.0, 1.0, 0, 0
+    for reference, candidate in pairs:
+        if reference.size == 0:
+            continue
+        r, c = reference.astype(np.float64), candidate.astype(np.float64)
+        max_abs = max(max_abs, float(np.abs(r - c).max()))
+        cosine = min(cosine, cosine_similarity(r, c))
+        if _is_classifier(reference):
+            hits += int((r.argmax(-1) == c.argmax(-1)).sum())
+            rows += r.size // r.shape[-1]
+    return (
+        OutputMeasure(
+            name=name,
+            max_abs=max_abs,
+            max_rel=max_abs / scale if scale else (0.0 if max_abs == 0 else math.inf),
+            cosine=cosine,
+            scale=scale,
+            top1=hits / rows if rows else None,
+            flat=is_flat(references, tolerance.atol + tolerance.rtol * scale),
+        ),
+        "",
+    )
+
+
+def is_flat(references: Sequence[Array], allowed: float) -> bool:
+    """Whether one constant is within ``allowed`` of every element: then agreement proves next to nothing."""
+    filled = [r for r in references if r.size]
+    if not filled:
+        return True
+    low, high = min(float(r.min()) for r in filled), max(float(r.max()) for r in filled)
+    return (high - low) / 2 <= allowed
+
+
+def cosine_similarity(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Of two arrays as vectors, in -1 to 1; 1.0 where both are zero, 0.0 where one is."""
+    largest = max(float(np.abs(a).max()), float(np.abs(b).max()))
+    if largest == 0:
+        return 1.0
+    x, y = a.ravel() / largest, b.ravel() / largest  # so that squares neither overflow nor vanish
+    norms = float(np.linalg.norm(x)) * float(np.linalg.norm(y))
+    return max(-1.0, min(1.0, float(x @ y) / norms)) if norms else 0.0
+
+
+def _incomparable(reference: Array, candidate: Array) -> str:
+    if reference.shape != candidate.shape:
+        return f"shape {list(candidate.shape)} instead of {list(reference.shape)}"
+    if (reference.dtype.kind == "f") != (candidate.dtype.kind == "f"):
+        return f"{candidate.dtype} instead of {reference.dtype}"
+    if not np.isfinite(reference.astype(np.float64)).all():
+        return "the reference itself holds NaN or infinity on the golden inputs"
+    if not np.isfinite(candidate.astype(np.float64)).all():
+        return "NaN or infinity"
+    return ""
+
+
+def _is_classifier(output: Array) -> bool:
+    return output.dtype.kind == "f" and output.ndim in (2, 3) and output.shape[-1] >= _CLASSES
+
+
+def table(links: Sequence[Link]) -> str:
+    """Links as lines of text for an error message: each output's error, scale and verdict."""
+    rows = [("link", "output", "max_abs", "allowed", "scale", "cosine", "")]
+    for link in links:
+        for output in link.outputs:
+            allowed = link.tolerance.atol + link.tolerance.rtol * output.scale
+            passed = link.tolerance.allows(output.max_abs, output.scale)
+            rows.append(
+                (
+                    f"{link.source} -> {link.target}",
+                    output.name,
+                    f"{output.max_abs:.3g}",
+                    f"{allowed:.3g}",
+                    f"{output.scale:.3g}",
+                    f"{output.cosine:.6f}",
+                    "ok" if passed else "WRONG",
+                )
+            )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)

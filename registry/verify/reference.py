@@ -1,0 +1,74 @@
+"""Who says what is right: Paddle Inference for a Paddle model, unoptimised ONNX Runtime for an ONNX one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from shipway.registry.errors import ConversionError
+from shipway.registry.process import Worker, WorkerError
+from shipway.registry.verify import measure
+from shipway.registry.verify.golden import Case
+from shipway.registry.verify.parity import Array
+
+
+class Reference(Protocol):
+    """Runs the model as it was given."""
+
+    name: str  # the first word of the chain: 'paddle' or 'given'
+
+    def run(self, cases: Sequence[Case]) -> list[list[Array]]:
+        """The outputs of each case, in order. Raises ConversionError where the model can't run one."""
+
+
+class PaddleReference:
+    """Paddle Inference in a worker; arrays travel through files in ``work``."""
+
+    name = "paddle"
+
+    def __init__(self, worker: Worker, model: Path, params: Path, work: Path, timeout: float) -> None:
+        self._worker = worker
+        self._model = {"model": str(model), "params": str(params)}
+        self._work = work
+        self._timeout = timeout
+        self._runs = itertools.count()
+
+    def run(self, cases: Sequence[Case]) -> list[list[Array]]:
+        folder = self._work / f"run-{next(self._runs)}"
+        given, made = folder / "in", folder / "out"
+        given.mkdir(parents=True)
+        made.mkdir()
+        paths = [given / f"{index}.npz" for index in range(len(cases))]
+        for path, case in zip(paths, cases, strict=True):
+            np.savez(path, **case)  # type: ignore[arg-type]
+        request = {"do": "run", **self._model, "cases": [str(path) for path in paths], "out": str(made)}
+        try:
+            self._worker.ask(request, timeout=self._timeout)
+        except WorkerError as error:
+            raise ConversionError(
+                "Paddle Inference can't run the model.",
+                why=error.message.strip()[-800:],
+                remedy="Fix the shapes that the model takes: --input NAME:DTYPE:SHAPE. If the file is damaged, "
+                "save or fetch it again.",
+            ) from error
+        results = []
+        for index in range(len(cases)):
+            with np.load(made / f"{index}.npz") as outputs:
+                results.append([outputs[key] for key in sorted(outputs)])
+        return results
+
+
+class OnnxReference:
+    """ONNX Runtime with every optimisation off: as near to the graph's letter as it gets."""
+
+    name = "given"
+
+    def __init__(self, path: Path) -> None:
+        self._session: Any = measure.session(path, optimise=False)
+
+    def run(self, cases: Sequence[Case]) -> list[list[Array]]:
+        return measure.run(self._session, cases)
