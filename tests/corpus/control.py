@@ -1,0 +1,86 @@
+"""Control flow that depends on data."""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from case import Input, case, image
+from paddle import nn
+
+_ROWS = Input("x", "float32", (None, 8), (3, 8))
+
+
+@case("if-mean", "control flow", _ROWS)
+class IfMean(nn.Layer):
+    """Two branches with weights of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.yes, self.no = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        y = F.relu(self.stem(x))
+        if x.mean() > 0:  # noqa: SIM108 - the statement is what is tried
+            y = self.yes(y) + x
+        else:
+            y = paddle.tanh(self.no(y))
+        return y * 2.0
+
+
+@case("if-nested", "control flow", image(16, 16))
+class IfNested(nn.Layer):
+    """A branch inside a branch, two results, one of them a constant on one side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.other = nn.Conv2D(3, 4, 3), nn.Conv2D(3, 4, 3)
+
+    def forward(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        flag = paddle.zeros([1])
+        if x.max() > 3.0:
+            y = self.conv(x)
+            if y.mean() > 0:
+                y = y * 0.5
+                flag = flag + 2.0
+        else:
+            y = F.sigmoid(self.other(x))
+            flag = flag + 1.0
+        return y.mean([2, 3]), flag
+
+
+@case("while-grow", "control flow", _ROWS)
+class WhileGrow(nn.Layer):
+    """A loop whose number of turns depends on the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(8, 8)
+
+    def forward(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        turns = paddle.zeros([1], "int64")
+        total = paddle.abs(x).sum()
+        while total < 300.0:
+            x = x + paddle.tanh(self.line(x))
+            total = total + paddle.abs(x).sum()
+            turns = turns + 1
+        return x / (1.0 + paddle.abs(x).max()), turns
+
+
+@case("while-decode", "control flow", Input("start", "int64", (None, 1), (2, 1), 0, 20))
+class WhileDecode(nn.Layer):
+    """Greedy decoding: a loop that appends to a sequence, so that a carried shape grows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.cell, self.head = nn.Embedding(20, 16), nn.Linear(16, 16), nn.Linear(16, 20)
+
+    def forward(self, start: paddle.Tensor) -> paddle.Tensor:
+        ids = start
+        state = paddle.tanh(self.tokens(start)[:, 0])
+        step = paddle.full([1], 0, "int64")
+        while step < 6:
+            state = paddle.tanh(self.cell(state) + self.tokens(ids[:, -1]))
+            chosen = paddle.argmax(self.head(state), -1, keepdim=True)
+            ids = paddle.concat([ids, chosen], 1)
+            step = step + 1
+        return ids
