@@ -105,9 +105,11 @@ def _settle(
     for started, number in taken:
         ledger.check(started, number)
     done = finish and not failure
-    if not done:
-        for part in left:
-            _undo(part, deliveries[part.started.place])
+    for part in left:
+        delivery = deliveries[part.started.place]
+        if part.pointed and not done:
+            point_back(delivery, part.started.before)
+        delivery.clear(part.started.release)
     detail = f"killed ({found.owner}); " + (
         "all of it was in place" if done else f"undone{failure and ': ' + failure}"
     )
@@ -149,9 +151,3 @@ def _failure(started: Started, delivery: Delivery, gates_of: GatesOf) -> str:
         accepted = started.accept is not None and gate is not None and gate.name != "digests"
         return "" if accepted else error.what
     return ""
-
-
-def _undo(part: Part, delivery: Delivery) -> None:
-    if part.pointed:
-        point_back(delivery, part.started.before)
-    delivery.clear(part.started.release)

@@ -1,4 +1,4 @@
-"""Copying a file as fast as the system can, and making sure that it is on disk."""
+"""Copying and writing files as fast as the system can, and making sure that they are on disk."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def copy(source: Path, target: Path, *, mode: int) -> None:
             writer.seek(0)
             writer.truncate()
             shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fchmod(writer.fileno(), mode)
+        os.fsync(writer.fileno())
+
+
+def write(target: Path, content: bytes, *, mode: int) -> None:
+    """Write a new or truncated ``target`` and put it on disk. Raises OSError."""
+    with target.open("wb") as writer:
+        writer.write(content)
         writer.flush()
         os.fchmod(writer.fileno(), mode)
         os.fsync(writer.fileno())

@@ -44,6 +44,7 @@ from shipway.targets.steps import (
     Step,
 )
 
+CURRENT = "current.json"
 _TICK_NS = 20_000_000  # longer than a tick of the clock that stamps files: see _digest
 
 
@@ -138,7 +139,7 @@ class FolderDelivery:
         content = release.manifest.to_bytes()
         if _read(folder, MANIFEST) != content:
             _remove(folder / MANIFEST)
-            files.write_atomic(folder / MANIFEST, content, mode=0o644)
+            self._publish(content, folder / MANIFEST, self._hidden / f"{release.id}.part")
         return sent
 
     def _point(self, pointer: Pointer) -> int:
@@ -148,15 +149,23 @@ class FolderDelivery:
                 remedy="Promote the version again: that puts it there.",
             )
         content = json.dumps(pointer.to_json(), indent=2).encode() + b"\n"
-        files.write_atomic(self.root / "current.json", content, mode=0o644)
+        self._publish(content, self.root / CURRENT, self._hidden / f"{CURRENT}.part")
+        self.clear(pointer.release)
         return len(content)
+
+    def _publish(self, content: bytes, path: Path, part: Path) -> None:
+        """Give ``path`` this content in one step, by way of ``part``: nothing unfinished is ever served."""
+        self._hidden.mkdir(parents=True, exist_ok=True)
+        copying.write(part, content, mode=0o644)
+        part.replace(path)
+        copying.sync_tree(path.parent, depth=0)
 
     def _gate(self, release: Release, name: str, options: gates.Options) -> None:
         if name == "digests":
             pointer = self.pointer()
             if pointer is None or pointer.release != release.id:
                 found = pointer.release if pointer else "nothing"
-                raise DeliveryError(f"{self.address}/current.json names {found}, not {release.id}.")
+                raise DeliveryError(f"{self.address}/{CURRENT} names {found}, not {release.id}.")
             difference = self.audit(release.manifest)
             if not difference.whole:
                 raise DeliveryError(
@@ -188,7 +197,7 @@ class FolderDelivery:
         """What is live; a ``current.json`` that nobody can read makes nothing live."""
         with self._explained():
             try:
-                return Pointer.from_json(json.loads((self.root / "current.json").read_bytes()))
+                return Pointer.from_json(json.loads((self.root / CURRENT).read_bytes()))
             except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
                 return None
 
@@ -222,7 +231,7 @@ class FolderDelivery:
                 for file in self._listed(name)
                 if _size(self._home(name), file.path) == file.size
             }
-            return there.intersection(digests)
+            return frozenset(there.intersection(digests))
 
     def releases(self) -> tuple[str, ...]:
         with self._explained():
@@ -240,11 +249,11 @@ class FolderDelivery:
 
     def withdraw(self) -> None:
         with self._explained():
-            (self.root / "current.json").unlink(missing_ok=True)
+            (self.root / CURRENT).unlink(missing_ok=True)
 
     def clear(self, release: str) -> None:
         with self._explained():
-            for leftover in (self._staged(release), *self._leftovers(release)):
+            for leftover in self._leftovers(release):
                 _remove(leftover)
             for folder in (self._hidden, self._releases):
                 with contextlib.suppress(OSError):
@@ -258,8 +267,9 @@ class FolderDelivery:
     def _staged(self, release: str) -> Path:
         return self._hidden / _name(release)
 
-    def _leftovers(self, release: str) -> tuple[Path, Path]:
-        return self._hidden / f"{_name(release)}.part", self._hidden / f"{release}.old"
+    def _leftovers(self, release: str) -> tuple[Path, ...]:
+        names = (_name(release), f"{release}.part", f"{release}.old", f"{CURRENT}.part")
+        return tuple(self._hidden / name for name in names)
 
     def _listed(self, release: str) -> tuple[File, ...]:
         """The files that a release at the destination says it holds; none where its manifest is damaged."""
