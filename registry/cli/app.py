@@ -19,9 +19,7 @@ from shipway.registry.errors import ShipwayError, UsageError
 
 _FLAGS = {"--json", "--quiet", "-q"}
 _VALUES = {"--config", "-c"}
-_click: Any = sys.modules[
-    typer.BadParameter.__module__
-]  # click's exceptions: typer brings its own from 0.20 on
+_click: Any = sys.modules[typer.BadParameter.__module__]  # newer typer brings a click of its own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

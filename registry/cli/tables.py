@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shipway.registry.cli.output import Block, Cell, Table
-from shipway.registry.nouns import Link, ModelVersion, TensorSpec, Variant
-from shipway.registry.units import format_age, format_size
+from shipway.registry.nouns import Json, Link, ModelVersion, TensorSpec, Variant
+from shipway.registry.units import format_size
 
 if TYPE_CHECKING:
-    from shipway.registry.deploy.plan import Plan
-    from shipway.registry.deploy.site import Outcome
-    from shipway.registry.ledger.events import Event
     from shipway.registry.verbs.doctor import Finding
     from shipway.registry.verbs.register import Registered
     from shipway.registry.verbs.versions import Difference, Listed
     from shipway.targets.manifest import Manifest
 
 GOOD, BAD, WARN, DIM, BOLD = "green", "red", "yellow", "dim", "bold"
-
-
-def age(at: str) -> str:
-    """How long ago an ISO 8601 time was."""
-    return format_age((datetime.now(timezone.utc) - datetime.fromisoformat(at)).total_seconds())
 
 
 def number(value: float | None) -> str:
@@ -42,13 +33,32 @@ def registered(done: Registered) -> Iterator[Block]:
     yield links(version)
 
 
+def registered_json(done: Registered) -> Json:
+    version = done.version
+    return {
+        "name": version.name,
+        "version": version.version,
+        "created": done.created,
+        "digest": str(version.digest),
+        "toolchain": version.toolchain,
+        "opset": version.opset,
+        "links": [link.to_json() for link in chain(version)],
+        "seconds": dict(done.seconds),
+    }
+
+
+def chain(version: ModelVersion) -> list[Link]:
+    """Every link of a version, each once: those to the canonical model, then those to its variants."""
+    return list(dict.fromkeys([*version.links, *(link for v in version.variants for link in v.links)]))
+
+
 def links(version: ModelVersion) -> Table:
     """Every link of the chain with every output's numbers."""
-    rows = []
-    for link in (*version.links, *(link for variant in version.variants for link in variant.links)):
+    rows: list[tuple[str | Cell, ...]] = []
+    for link in chain(version):
         for output in link.outputs:
-            top1 = "-" if output.top1 is None else f"{output.top1:.1%}"
-            verdict = Cell("passed" + " (flat)" * output.flat, WARN if output.flat else GOOD)
+            good = link.passed or link.tolerance.allows(output.max_abs, output.scale)
+            verdict = Cell("failed", BAD) if not good else Cell("passed", GOOD)
             rows.append(
                 (
                     f"{link.source} -> {link.target}",
@@ -57,15 +67,11 @@ def links(version: ModelVersion) -> Table:
                     number(output.max_rel),
                     f"{output.cosine:.6f}",
                     number(output.scale),
-                    top1,
-                    verdict if _passed(link, output.max_abs, output.scale) else Cell("failed", BAD),
+                    "-" if output.top1 is None else f"{output.top1:.1%}",
+                    Cell("flat: proves little", WARN) if good and output.flat else verdict,
                 )
             )
     return Table(("link", "output", "max abs", "max rel", "cosine", "scale", "top-1", "verdict"), rows)
-
-
-def _passed(link: Link, max_abs: float, scale: float) -> bool:
-    return link.passed or link.tolerance.allows(max_abs, scale)
 
 
 def versions(found: Sequence[Listed]) -> Iterator[Block]:
@@ -178,77 +184,6 @@ def bundle(manifest: Manifest, out: Path) -> Iterator[Block]:
     yield Cell(f"Wrote {out}: {manifest.kind} bundle of {manifest.model}/{manifest.version}", BOLD)
     yield f"  {manifest.digest}, {len(manifest.files)} files, {format_size(manifest.size)}"
     yield f"  Check it: cd {out} && {' '.join(manifest.check)}"
-
-
-def plan(plan: Plan) -> Iterator[Block]:
-    rows: list[tuple[str | Cell, ...]] = []
-    for move in plan.moves:
-        manifest = move.release.manifest
-        before = f"{move.before.model}/{move.before.version}" if move.before else "-"
-        rows.append(
-            (
-                move.target,
-                before,
-                f"{manifest.model}/{manifest.version}",
-                manifest.kind,
-                manifest.precision,
-                str(move.serial),
-                format_size(manifest.size),
-                format_size(move.send),
-                Cell("live already", DIM) if move.unchanged else f"opset {manifest.opset}, IR {manifest.ir}",
-            )
-        )
-    columns = ("target", "live now", "then", "kind", "precision", "serial", "size", "to send", "fits")
-    yield Table(columns, rows, title=f"{plan.kind.capitalize()} in {plan.environment}")
-    yield from (f"  {task}" for task in plan.tasks if type(task.step).__name__ not in ("Send", "Reuse"))
-    files = sum(type(task.step).__name__ == "Send" for task in plan.tasks)
-    yield f"{len(plan.tasks)} steps, {files} files ({format_size(plan.send)}) to send. Nothing was changed."
-
-
-def outcome(done: Outcome) -> Iterator[Block]:
-    rows = [
-        (
-            item.target,
-            f"{item.model}/{item.version}",
-            str(item.serial),
-            Cell(item.outcome, GOOD if item.outcome == "live" else DIM),
-            format_size(item.bytes_sent),
-            f"{item.seconds:.1f} s",
-        )
-        for item in done.deployments
-    ]
-    columns = ("target", "version", "serial", "outcome", "sent", "took")
-    yield Table(columns, rows, title=f"{done.plan.kind.capitalize()} in {done.plan.environment}")
-
-
-def history(events: Sequence[Event]) -> Iterator[Block]:
-    if not events:
-        yield "Nothing was deployed yet."
-        return
-    styles = {"live": GOOD, "failed": BAD, "interrupted": WARN, "started": WARN}
-    rows = []
-    for event in events:
-        started = event.started
-        accepted = f" (accepted: {started.accept})" if started.accept else ""
-        detail = event.ended.detail if event.ended else ""
-        rows.append(
-            (
-                started.at,
-                str(started.place),
-                str(started.serial),
-                started.kind,
-                f"{started.model}/{started.version}",
-                Cell(event.outcome, styles.get(event.outcome, "")),
-                started.actor,
-                started.reason + accepted + (f" [{detail}]" if detail else ""),
-            )
-        )
-    yield Table(("when", "where", "serial", "what", "version", "outcome", "who", "why"), rows)
-
-
-def aliases(found: Mapping[str, tuple[str, int] | None]) -> Iterator[Block]:
-    rows = [(alias, f"{version[0]}/{version[1]}" if version else "-") for alias, version in found.items()]
-    yield Table(("alias", "version"), rows) if rows else "Nothing was deployed yet, so there are no aliases."
 
 
 def findings(found: Sequence[Finding]) -> Iterator[Block]:

@@ -45,7 +45,7 @@ def load_text(text: str, root: Path, *, source: str = "deploy.yaml") -> Project:
             problems.append(Problem((), "must be a mapping: 'project: ...' and so on"))
     else:
         problems += check.problems(data)
-        targets, more = _parse_targets(data)
+        targets, more = _parse_targets(data, root.resolve())
         problems += more
         try:
             config = DeployConfig.model_validate({**data, **targets})
@@ -57,8 +57,8 @@ def load_text(text: str, root: Path, *, source: str = "deploy.yaml") -> Project:
     return Project(config, root.resolve(), source, found.lines)
 
 
-def _parse_targets(data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """``targets`` with each one's options parsed by its kind's own class."""
+def _parse_targets(data: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """``targets`` with each one's options parsed by its kind's own class, which is told ``root``."""
     raw = data.get("targets")
     if not isinstance(raw, dict):
         return {}, []  # DeployConfig says what is wrong
@@ -76,7 +76,8 @@ def _parse_targets(data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]
             continue
         given = {key: value for key, value in body.items() if key != "kind"}
         try:
-            parsed[name] = TargetConfig(kind=body["kind"], options=kind.options.model_validate(given))
+            options = kind.options.model_validate(given, context={"root": root})
+            parsed[name] = TargetConfig(kind=body["kind"], options=options)
         except ValidationError as error:
             problems += _explain(error, kind.options, path)
     return {"targets": parsed}, problems

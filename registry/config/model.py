@@ -24,8 +24,8 @@ from pydantic import (
 )
 
 from shipway.registry.nouns import Tolerance
-from shipway.registry.units import parse_size
 from shipway.targets.base import TargetOptions
+from shipway.targets.limits import Size
 
 
 def _opset(value: object) -> int | Literal["auto"]:
@@ -67,11 +67,6 @@ def _number(value: object) -> object:
         raise ValueError("must be a number")
     return value
 
-
-Size = Annotated[
-    int, PlainValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "examples": ["20MB"]})
-]
-"""Bytes, written as ``20MB`` or ``16MiB``. Target kinds may use it for their options too."""
 
 _Opset = Annotated[
     int | Literal["auto"],

@@ -1,0 +1,204 @@
+"""What people and programs see of plans, deployments, status and history. No I/O and nothing heavy here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from shipway.registry.cli.output import Block, Cell, Table
+from shipway.registry.nouns import Json, ModelVersion
+from shipway.registry.units import format_age, format_size
+
+if TYPE_CHECKING:
+    from shipway.registry.deploy.plan import Plan, Task
+    from shipway.registry.deploy.site import Outcome
+    from shipway.registry.ledger.events import Event
+    from shipway.registry.verbs.status import TargetStatus
+
+    Status = Mapping[str, Mapping[str, TargetStatus]]
+
+_STYLES = {"live": "green", "unchanged": "dim", "failed": "red", "interrupted": "yellow", "started": "yellow"}
+
+
+def age(at: str) -> str:
+    """How long ago an ISO 8601 time was."""
+    return format_age((datetime.now(timezone.utc) - datetime.fromisoformat(at)).total_seconds())
+
+
+def outcome_json(done: Outcome) -> Json:
+    """``deployments``, and the plan where nothing more than that was asked for."""
+    plan = {} if done.deployments else {"plan": done.plan.to_json()}
+    return {"deployments": [deployment.to_json() for deployment in done.deployments], **plan}
+
+
+def outcome(done: Outcome) -> Iterator[Block]:
+    """What was deployed, or the plan of a dry run."""
+    if not done.deployments:
+        yield from plan(done)
+        return
+    rows = [
+        (
+            item.target,
+            f"{item.model}/{item.version}",
+            str(item.serial),
+            Cell(item.outcome, _STYLES.get(item.outcome, "")),
+            format_size(item.bytes_sent),
+            f"{item.seconds:.1f} s",
+        )
+        for item in done.deployments
+    ]
+    title = f"{done.plan.kind.capitalize()} in {done.plan.environment}"
+    yield Table(("target", "version", "serial", "outcome", "sent", "took"), rows, title)
+
+
+def plan(done: Outcome) -> Iterator[Block]:
+    rows: list[tuple[str | Cell, ...]] = []
+    for move in done.plan.moves:
+        manifest = move.release.manifest
+        fits = f"opset {manifest.opset}, IR {manifest.ir}"
+        rows.append(
+            (
+                move.target,
+                f"{move.before.model}/{move.before.version}" if move.before else "-",
+                f"{manifest.model}/{manifest.version}",
+                str(move.serial),
+                manifest.kind,
+                manifest.precision,
+                _worst(done.version, manifest.precision),
+                format_size(manifest.size),
+                format_size(move.send),
+                Cell("live already", "dim") if move.unchanged else fits,
+            )
+        )
+    columns = ("target", "now", "then", "serial", "kind", "precision", "max abs", "size", "to send", "runs")
+    yield Table(columns, rows, title=f"{done.plan.kind.capitalize()} in {done.plan.environment}")
+    yield from _steps(done.plan)
+    yield f"{len(done.plan.tasks)} steps, {format_size(done.plan.send)} to send. Nothing was changed."
+
+
+def _steps(plan: Plan) -> Iterator[str]:
+    """The steps, a run of files to send or to reuse on one line."""
+    run: list[str] = []
+    for task, following in zip(plan.tasks, (*plan.tasks[1:], None), strict=True):
+        word = type(task.step).__name__.lower()
+        run.append(word)
+        if word in ("send", "reuse") and following and _alike(task, following):
+            continue
+        yield f"  {task}" if len(run) == 1 else f"  {task.target}: {word} {len(run)} files"
+        run.clear()
+
+
+def _alike(one: Task, other: Task) -> bool:
+    return one.target == other.target and type(one.step) is type(other.step)
+
+
+def _worst(version: ModelVersion | None, precision: str) -> str:
+    variant = version.variant(precision) if version else None
+    outputs = [output.max_abs for link in (variant.links if variant else ()) for output in link.outputs]
+    return f"{max(outputs):.2g}" if outputs else "-"
+
+
+def status_json(found: Status) -> Json:
+    return {
+        "environments": {
+            environment: {target: one.to_json() for target, one in targets.items()}
+            for environment, targets in found.items()
+        }
+    }
+
+
+def status(found: Status, *, grid: bool) -> Iterator[Block]:
+    """As a grid of targets by environments for a terminal, or one line a target for other programs."""
+    if not any(found.values()):
+        yield "deploy.yaml names no environment with targets yet."
+        return
+    yield _grid(found) if grid else _list(found)
+    for environment, targets in found.items():
+        for target, one in targets.items():
+            yield from (Cell(f"{environment}/{target}: {note}", "yellow") for note in _notes(one))
+
+
+def _grid(found: Status) -> Table:
+    names = dict.fromkeys(target for targets in found.values() for target in targets)
+    rows = [(name, *(_square(targets.get(name)) for targets in found.values())) for name in names]
+    return Table(("target", *found), rows)
+
+
+def _square(one: TargetStatus | None) -> Cell:
+    if one is None or one.version is None or one.since is None:
+        return Cell("-" if one is None else "nothing yet", "dim")
+    state = "healthy" if one.healthy else "NOT HEALTHY"
+    skew = "  (skew)" if one.skew else ""
+    text = f"{one.model}/{one.version}{skew}\n{state}, {age(one.since)}, serial {one.serial}\n{_back(one)}"
+    return Cell(text, "red" if not one.healthy else "yellow" if one.skew else "green")
+
+
+def _list(found: Status) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for environment, targets in found.items():
+        for target, one in targets.items():
+            if one.version is None or one.since is None:
+                rows.append((environment, target, "-", "nothing yet", "-", "-", "-", "-"))
+                continue
+            state = "healthy" if one.healthy else "NOT HEALTHY"
+            skew = "skew" if one.skew else "-"
+            version = f"{one.model}/{one.version}"
+            serial = str(one.serial)
+            rows.append((environment, target, version, state, skew, age(one.since), serial, _back(one)))
+    return Table(("environment", "target", "version", "state", "skew", "age", "serial", "rollback"), rows)
+
+
+def _back(one: TargetStatus) -> str:
+    if one.rollback is None:
+        return "nothing to roll back to"
+    ready = "ready" if one.rollback_ready else "to be sent again"
+    return f"back to {one.rollback.model}/{one.rollback.version}: {ready}"
+
+
+def _notes(one: TargetStatus) -> Iterator[str]:
+    if one.problem:
+        yield one.problem
+    if one.attempt is not None:
+        started, ended = one.attempt.started, one.attempt.ended
+        what = f"{started.kind} of {started.model}/{started.version} (serial {started.serial})"
+        if ended is None:
+            yield f"{what} began {age(started.at)} ago and has not ended: {started.owner}"
+        else:
+            yield f"{what} {ended.outcome} {age(ended.at)} ago" + (
+                f": {ended.detail}" if ended.detail else ""
+            )
+    if not one.mirrored:
+        yield "MLflow's alias lags behind the ledger; it is being brought in step"
+
+
+def history(events: Sequence[Event]) -> Iterator[Block]:
+    if not events:
+        yield "Nothing was deployed yet."
+        return
+    rows: list[tuple[str | Cell, ...]] = []
+    for event in events:
+        started = event.started
+        accepted = f" (accepted: {started.accept})" if started.accept else ""
+        detail = f" [{event.ended.detail}]" if event.ended and event.ended.detail else ""
+        rows.append(
+            (
+                started.at[:19].replace("T", " "),
+                str(started.place),
+                str(started.serial),
+                started.kind,
+                f"{started.model}/{started.version}",
+                Cell(event.outcome, _STYLES.get(event.outcome, "")),
+                started.actor,
+                started.reason + accepted + detail,
+            )
+        )
+    yield Table(("when (UTC)", "where", "serial", "what", "version", "outcome", "who", "why"), rows)
+
+
+def aliases(found: Mapping[str, tuple[str, int] | None]) -> Iterator[Block]:
+    if not found:
+        yield "Nothing was deployed yet, so there are no aliases."
+        return
+    rows = [(alias, f"{version[0]}/{version[1]}" if version else "-") for alias, version in found.items()]
+    yield Table(("alias", "version"), rows)

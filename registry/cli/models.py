@@ -1,0 +1,155 @@
+"""Commands about models and the project: parse, call the verb of the same name, print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shipway.registry.cli.options import Assets, Inputs, Name, Out, Ref, Samples, Source, Target, Toolchain
+from shipway.registry.cli.session import Session
+from shipway.registry.nouns import Json, ModelRef
+
+
+def init(context: typer.Context, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
+    """Write a commented deploy.yaml to start from."""
+    from shipway.registry.verbs.init import init
+
+    session = Session.of(context)
+    path = init(folder)
+    remedy = "Next: shipway register PATH --name NAME"
+    session.emit(lambda: {"path": str(path)}, lambda: [f"Wrote {path}.", remedy])
+
+
+def register(
+    context: typer.Context,
+    path: Source,
+    name: Name,
+    inputs: Inputs = None,
+    samples: Samples = None,
+    assets: Assets = None,
+    toolchain: Toolchain = None,
+) -> None:
+    """Turn a trained model into a verified version."""
+    from shipway.registry.cli import tables
+    from shipway.registry.verbs.register import register
+
+    session = Session.of(context)
+    with session.observing() as observer:
+        done = register(
+            session.project,
+            path,
+            name,
+            inputs=inputs or (),
+            samples=samples,
+            assets=assets or (),
+            toolchain=toolchain,
+            observer=observer,
+        )
+    session.emit(lambda: tables.registered_json(done), lambda: tables.registered(done))
+
+
+def versions(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument()] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all", help="Ask MLflow too, for versions that the store has no record of.")
+    ] = False,
+) -> None:
+    """List what is registered."""
+    from shipway.registry.cli import tables
+    from shipway.registry.verbs.versions import versions
+
+    session = Session.of(context)
+    found = versions(session.project, name, ask_mlflow=everywhere)
+    session.emit(lambda: {"versions": [item.to_json() for item in found]}, lambda: tables.versions(found))
+
+
+def show(context: typer.Context, ref: Ref) -> None:
+    """Show one version whole."""
+    from shipway.registry.cli import tables
+    from shipway.registry.verbs.versions import show
+
+    session = Session.of(context)
+    version, live = show(session.project, ModelRef.parse(ref))
+    session.emit(lambda: {**version.to_json(), "live": list(live)}, lambda: tables.shown(version, live))
+
+
+def diff(context: typer.Context, left: Ref, right: Ref) -> None:
+    """Compare two versions.
+
+    Digests, interface, operators, sizes, numbers and latency, as far as they were measured.
+    """
+    from shipway.registry.cli import tables
+    from shipway.registry.verbs.versions import diff
+
+    session = Session.of(context)
+    found = diff(session.project, ModelRef.parse(left), ModelRef.parse(right))
+    session.emit(found.to_json, lambda: tables.difference(found))
+
+
+def bundle(
+    context: typer.Context,
+    ref: Ref,
+    target: Target,
+    out: Out,
+) -> None:
+    """Build one bundle locally, to look at or to run."""
+    from shipway.registry.cli import tables
+    from shipway.registry.verbs.bundle import build_bundle, export
+    from shipway.registry.verbs.resolve import resolve
+
+    session = Session.of(context)
+    with session.observing() as observer:
+        version = resolve(session.project, ModelRef.parse(ref))
+        manifest = build_bundle(session.project, version, target, observer)
+        export(session.project.store, manifest, out)
+    session.emit(lambda: tables.bundle_json(manifest, out), lambda: tables.bundle(manifest, out))
+
+
+def verify(
+    context: typer.Context,
+    dir_or_ref: Annotated[str, typer.Argument(help="A bundle's folder or a version.")],
+) -> None:
+    """Check a bundle or a version again.
+
+    Digests of all files, and the numbers on the golden inputs.
+    """
+
+    session = Session.of(context)
+
+
+def inspect(context: typer.Context, ref: Ref, precision: Annotated[str, typer.Option()] = "fp32") -> None:
+    """Open the graph in Netron."""
+    from shipway.registry.errors import UsageError
+    from shipway.registry.verbs.inspect import inspect
+
+    session = Session.of(context)
+    if session.json or not sys.stdout.isatty():
+        raise UsageError("inspect opens a page to look at.", remedy="Run it on a terminal, without --json.")
+    inspect(session.project, ModelRef.parse(ref), precision)
+
+
+def doctor(context: typer.Context) -> None:
+    """Say what works, what is missing, how to get it."""
+    from shipway.registry.cli import tables
+    from shipway.registry.errors import ShipwayError
+    from shipway.registry.verbs.doctor import doctor
+
+    session = Session.of(context)
+    try:
+        findings = doctor(session.project)
+    except ShipwayError as error:
+        findings = doctor(None, error)
+    document: Json = {"findings": [finding.to_json() for finding in findings]}
+    session.emit(lambda: document, lambda: tables.findings(findings))
+
+
+def schema(context: typer.Context) -> None:
+    """Print the JSON Schema of deploy.yaml, for editors."""
+    from shipway.registry.cli.output import print_json
+    from shipway.registry.config.schema import schema
+
+    print_json(schema())

@@ -1,0 +1,35 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Ref = Annotated[str, typer.Argument(help="NAME/VERSION or NAME@ALIAS.")]
+Source = Annotated[Path, typer.Argument(help="A Paddle or ONNX model, or the folder of one.")]
+Name = Annotated[str, typer.Option("--name", help="Name of the registered model.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="NAME:DTYPE:SHAPE", help="Fix or name an input's shape."),
+]
+Samples = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Inputs of yours (.npz, .npy) to measure on.")
+]
+Assets = Annotated[
+    list[Path] | None, typer.Option("--asset", metavar="FILE", help="A file that travels into every bundle.")
+]
+Toolchain = Annotated[str | None, typer.Option(help="Convert with this one and no other.")]
+To = Annotated[str, typer.Option("--to", metavar="ENV", help="Environment of deploy.yaml.")]
+Env = Annotated[str | None, typer.Option("--env", metavar="ENV", help="Only this environment.")]
+Targets = Annotated[
+    list[str] | None, typer.Option("--target", "-t", metavar="T", help="Only this target; may be repeated.")
+]
+Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
+Accept = Annotated[
+    str | None, typer.Option(metavar="REASON", help="Go past a failed gate; the ledger keeps why.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and change nothing.")]
+Target = Annotated[str, typer.Option("--target", "-t", metavar="T", help="Target of deploy.yaml.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; it must not be there yet.")]

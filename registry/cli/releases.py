@@ -1,0 +1,183 @@
+"""Commands about what is deployed: parse, call the verb of the same name, print."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from shipway.registry.cli.options import (
+    Accept,
+    Assets,
+    DryRun,
+    Env,
+    Inputs,
+    Name,
+    Reason,
+    Ref,
+    Samples,
+    Source,
+    Targets,
+    To,
+    Toolchain,
+)
+from shipway.registry.cli.session import Session
+from shipway.registry.nouns import ModelRef
+
+
+def ship(
+    context: typer.Context,
+    path: Source,
+    name: Name,
+    to: To,
+    target: Targets = None,
+    reason: Reason = "",
+    inputs: Inputs = None,
+    samples: Samples = None,
+    assets: Assets = None,
+    toolchain: Toolchain = None,
+) -> None:
+    """Register, then promote what came out."""
+    from shipway.registry.cli import deployments, tables
+    from shipway.registry.verbs.promote import promote
+    from shipway.registry.verbs.register import register
+
+    session = Session.of(context)
+    session.project.placements(to, target or ())  # a wrong environment is told before minutes of conversion
+    with session.observing() as observer:
+        done = register(
+            session.project,
+            path,
+            name,
+            inputs=inputs or (),
+            samples=samples,
+            assets=assets or (),
+            toolchain=toolchain,
+            observer=observer,
+        )
+        outcome = promote(
+            session.project, done.version.ref, to, targets=target or (), reason=reason, observer=observer
+        )
+    session.emit(
+        lambda: {**deployments.outcome_json(outcome), "registered": tables.registered_json(done)},
+        lambda: [*tables.registered(done), *deployments.outcome(outcome)],
+    )
+
+
+def plan(context: typer.Context, ref: Ref, to: To, target: Targets = None) -> None:
+    """Say what promote would do.
+
+    Steps, bytes to send, numbers, size and compatibility. Bundles are built into the store on the way.
+    """
+    from shipway.registry.cli import deployments
+    from shipway.registry.verbs.plan import plan
+
+    session = Session.of(context)
+    with session.observing() as observer:
+        outcome = plan(session.project, ModelRef.parse(ref), to, targets=target or (), observer=observer)
+    session.emit(lambda: deployments.outcome_json(outcome), lambda: deployments.plan(outcome))
+
+
+def promote(
+    context: typer.Context,
+    ref: Ref,
+    to: To,
+    target: Targets = None,
+    reason: Reason = "",
+    accept: Accept = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Make a version live in an environment."""
+    from shipway.registry.cli import deployments
+    from shipway.registry.verbs.promote import promote
+
+    session = Session.of(context)
+    with session.observing() as observer:
+        outcome = promote(
+            session.project,
+            ModelRef.parse(ref),
+            to,
+            targets=target or (),
+            reason=reason,
+            accept=accept,
+            dry_run=dry_run,
+            observer=observer,
+        )
+    session.emit(lambda: deployments.outcome_json(outcome), lambda: deployments.outcome(outcome))
+
+
+def rollback(
+    context: typer.Context,
+    env: Annotated[str, typer.Option("--env", metavar="ENV", help="Environment of deploy.yaml.")],
+    target: Targets = None,
+    to_version: Annotated[int | None, typer.Option(metavar="V", help="Which one, if not the last.")] = None,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Make the last healthy release live again.
+
+    The one before the current, by the ledger. Nothing is converted or built.
+    """
+    from shipway.registry.cli import deployments
+    from shipway.registry.verbs.rollback import rollback
+
+    session = Session.of(context)
+    with session.observing() as observer:
+        outcome = rollback(
+            session.project,
+            env,
+            targets=target or (),
+            to_version=to_version,
+            reason=reason,
+            dry_run=dry_run,
+            observer=observer,
+        )
+    session.emit(lambda: deployments.outcome_json(outcome), lambda: deployments.outcome(outcome))
+
+
+def status(context: typer.Context, env: Env = None) -> None:
+    """Show what is live where, and how it is.
+
+    Environment by target: version, age, health, skew and rollback readiness.
+    """
+    from shipway.registry.cli import deployments
+    from shipway.registry.verbs.status import status
+
+    session = Session.of(context)
+    found = status(session.project, env)
+    session.emit(
+        lambda: deployments.status_json(found), lambda: deployments.status(found, grid=sys.stdout.isatty())
+    )
+
+
+def history(
+    context: typer.Context,
+    env: Env = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", metavar="T", help="Only this target.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+) -> None:
+    """Show the ledger, newest first."""
+    from shipway.registry.cli import deployments
+    from shipway.registry.verbs.history import history
+
+    session = Session.of(context)
+    events = history(session.project, env, target, limit)
+    session.emit(
+        lambda: {"events": [event.to_json() for event in events]}, lambda: deployments.history(events)
+    )
+
+
+def mirror(context: typer.Context) -> None:
+    """Bring MLflow's aliases in step, now."""
+    from shipway.registry.cli import deployments
+    from shipway.registry.deploy.mirror import mirror_now
+
+    session = Session.of(context)
+    found = mirror_now(session.project)
+    session.emit(
+        lambda: {"aliases": {alias: f"{v[0]}/{v[1]}" if v else None for alias, v in found.items()}},
+        lambda: deployments.aliases(found),
+    )
