@@ -18,6 +18,7 @@ from shipway.targets.parts import (
     place_model,
     place_python_runner,
     python_runtime,
+    tensorrt_options,
 )
 from shipway.targets.render import label
 
@@ -37,7 +38,7 @@ class JetsonOptions(TargetOptions):
     threads: Threads = Field(0, description="CPU threads of one run; 0: as many as there are cores")
     workspace: Size = Field(2**28, description="memory that TensorRT may use to build an engine")
     memory: Size = Field(2 * 2**30, description="memory that the service may use")
-    root: str = Field("", pattern=r"^(/[^\0]*)?$", description="destination on the board, for the systemd unit")
+    root: str = Field("", pattern=r"^(/[ -~]*)?$", description="destination on the board, for the systemd unit")
     host: str = Field("127.0.0.1", pattern=r"^[0-9A-Za-z.:-]+$", description="address that the service listens on")
     port: int = Field(8000, ge=1, le=65535, description="port that the service listens on")
 
@@ -91,13 +92,6 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
             options.providers,
             require=options.require_provider,
             threads=options.threads,
-            provider_options={
-                "tensorrt": {
-                    "trt_engine_cache_enable": "1",
-                    "trt_fp16_enable": "1" if model.variant.precision == "fp16" else "0",
-                    "trt_int8_enable": "1" if model.variant.precision == "int8" else "0",
-                    "trt_max_workspace_size": str(options.workspace),
-                }
-            },
+            provider_options={"tensorrt": tensorrt_options(model.variant.precision, options.workspace)},
         )
         return BundlePlan(graph, ("python3", "check.py"), {**runtime, "jetpack": options.jetpack})

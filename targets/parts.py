@@ -94,6 +94,16 @@ def python_runtime(
     }
 
 
+def tensorrt_options(precision: str, workspace: int) -> dict[str, str]:
+    """https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html; ``workspace`` in bytes."""
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_fp16_enable": "1" if precision == "fp16" else "0",
+        "trt_int8_enable": "1" if precision == "int8" else "0",
+        "trt_max_workspace_size": str(workspace),
+    }
+
+
 def facts(model: VerifiedModel) -> dict[str, Any]:
     """What every README of a bundle tells."""
     version = model.version

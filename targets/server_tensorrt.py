@@ -28,6 +28,7 @@ from shipway.targets.parts import (
     place_model,
     place_python_runner,
     python_runtime,
+    tensorrt_options,
 )
 
 Shape = tuple[Annotated[int, Field(ge=1)], ...]
@@ -105,13 +106,14 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
         out.render(f"{folder}/config.pbtxt", "config.pbtxt", **values)
         for name in ("Dockerfile", "compose.yaml", "kserve.yaml", "README.md"):
             out.render(name, name, **values)
+        tensorrt = tensorrt_options(model.variant.precision, options.workspace)
         runtime = python_runtime(
             self.limits(),
             options.runtime_version,
             options.providers,
             require=options.require_provider,
             threads=options.threads,
-            provider_options={"tensorrt": self._provider_options(model)},
+            provider_options={"tensorrt": {**tensorrt, **self._profiles()}},
         )
         return BundlePlan(graph, ("python3", "check.py"), runtime)
 
@@ -139,16 +141,6 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
             )
             for bound in ("min", "opt", "max")
             if self.chosen.shapes
-        }
-
-    def _provider_options(self, model: VerifiedModel) -> dict[str, str]:
-        """https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html"""
-        return {
-            "trt_engine_cache_enable": "1",
-            "trt_fp16_enable": "1" if model.variant.precision == "fp16" else "0",
-            "trt_int8_enable": "1" if model.variant.precision == "int8" else "0",
-            "trt_max_workspace_size": str(self.chosen.workspace),
-            **self._profiles(),
         }
 
     def _accelerator(self, model: VerifiedModel) -> dict[str, str]:

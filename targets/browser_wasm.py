@@ -1,0 +1,123 @@
+"""``browser-wasm``: an ES module around ONNX Runtime Web, a page that shows the golden check, header files.
+
+The runtime is fetched with npm once (see ``npm``), the smallest pair of files that runs on WebAssembly: 14.2 MB,
+where the builds with WebGPU have 27 MB. Building is the only step that may use the network, and only when the
+package is not in the cache yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from shipway.registry.nouns import Digest, Json, TensorSpec
+from shipway.targets import npm
+from shipway.targets.base import BundlePlan, BundleWriter, RuntimeLimits, TargetOptions, VerifiedModel
+from shipway.targets.limits import Size, onnx_runtime
+from shipway.targets.parts import OnnxRuntimeKind, Threads, Version, facts, place_model, place_proof
+
+PACKAGE = "onnxruntime-web"
+PINNED = "1.30.0"
+INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+
+# Every web server knows .js; many still serve .mjs as a download, which browsers refuse to run as a module.
+_RUNTIME = {
+    "dist/ort.wasm.min.mjs": "ort/ort.wasm.min.js",
+    "dist/ort-wasm-simd-threaded.mjs": "ort/ort-wasm-simd-threaded.js",
+    "dist/ort-wasm-simd-threaded.wasm": "ort/ort-wasm-simd-threaded.wasm",
+}
+
+_ARRAYS = {  # numpy's name: JavaScript's typed array
+    **{f"int{bits}": f"Int{bits}Array" for bits in (8, 16, 32)},
+    **{f"uint{bits}": f"Uint{bits}Array" for bits in (8, 16, 32)},
+    **{"int64": "BigInt64Array", "uint64": "BigUint64Array", "bool": "Uint8Array"},
+    **{"float16": "Uint16Array", "float32": "Float32Array", "float64": "Float64Array"},
+}
+
+
+class BrowserOptions(TargetOptions):
+    """Options of ``browser-wasm``."""
+
+    size_limit: Size | None = Field(None, description="largest bundle that may be built, as in 25MB")
+    threads: Threads = Field(
+        0, description="threads where the page is cross-origin isolated; 0: half the cores, 4 at most"
+    )
+    runtime_version: Version = Field(PINNED, description="release of onnxruntime-web")
+    runtime_integrity: str = Field(
+        INTEGRITY, pattern=r"^sha512-[A-Za-z0-9+/]{86}==$", description="npm's integrity of that release"
+    )
+    # Where the package came from is no property of the bundle: its integrity is.
+    runtime_tarball: Path | None = Field(
+        None, exclude=True, description="a local copy of the package, for machines without a network"
+    )
+
+    @field_validator("runtime_tarball")
+    @classmethod
+    def _from_root(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        """Relative to the folder of deploy.yaml, which the reader of that file passes as ``root``."""
+        root = info.context.get("root") if isinstance(info.context, dict) else None
+        return Path(root, value) if root and value else value
+
+    @model_validator(mode="after")
+    def _pinned(self) -> BrowserOptions:
+        if self.runtime_version != PINNED and self.runtime_integrity == INTEGRITY:
+            raise ValueError("another runtime_version needs its own runtime_integrity (npm view ... dist.integrity)")
+        return self
+
+
+class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
+    """See the module."""
+
+    kind: ClassVar[str] = "browser-wasm"
+    options: ClassVar[type[TargetOptions]] = BrowserOptions
+
+    def limits(self) -> RuntimeLimits:
+        return onnx_runtime(self.chosen.runtime_version, size=self.chosen.size_limit)
+
+    def fingerprint(self) -> Sequence[Digest]:
+        """The runtime's files follow from the package, and that from its integrity."""
+        return (Digest.of(self.chosen.runtime_integrity.encode()),)
+
+    def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
+        options, limits = self.chosen, self.limits()
+        graph = place_model(model, out)
+        place_proof(model, out)
+        package = npm.tarball(
+            PACKAGE, options.runtime_version, options.runtime_integrity, options.runtime_tarball
+        )
+        for name, content in npm.read_members(package, list(_RUNTIME)).items():
+            out.write(_RUNTIME[name], content)
+        values = {
+            **facts(model),
+            "runtime_version": options.runtime_version,
+            "types": {"inputs": _types(model.version.inputs), "outputs": _types(model.version.outputs)},
+            "package": {
+                "name": f"@shipway/{facts(model)['label']}",
+                "version": f"{model.version.version}.0.0",
+                "private": True,
+                "type": "module",
+                "exports": {".": {"types": "./model.d.ts", "default": "./model.js"}},
+                "sideEffects": False,
+            },
+        }
+        for name in ("model.js", "model.d.ts", "golden.js", "check.mjs", "index.html", "page.js"):
+            out.render(name, name, **values)
+        for name in ("package.json", "hosting/nginx.conf", "hosting/_headers", "hosting/cloudfront.json", "README.md"):
+            out.render(name, name, **values)
+        runtime: dict[str, Json] = {
+            "name": PACKAGE,
+            "version": options.runtime_version,
+            "integrity": options.runtime_integrity,
+            "opset": limits.opset,
+            "ir": limits.ir,
+            "threads": options.threads,
+            "model_files": [file.path for file in model.variant.files],
+        }
+        return BundlePlan(graph, ("node", "check.mjs"), runtime)
+
+
+def _types(specs: Sequence[TensorSpec]) -> list[dict[str, str]]:
+    return [{"name": spec.name, "array": _ARRAYS[spec.dtype], "dtype": spec.dtype} for spec in specs]
