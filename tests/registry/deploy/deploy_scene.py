@@ -1,7 +1,8 @@
-"""A project on real folders, bundles made by hand, and a way to be killed at any change of the file system."""
+"""A project on real folders, bundles made by hand, and a way to die at any change of the file system."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.execute import Deployment, Watch, unwatched
 from shipway.registry.deploy.site import Goal, Site
-from shipway.registry.errors import ConflictError
+from shipway.registry.errors import ConflictError, DeliveryError
 from shipway.registry.ledger.events import Place, fold
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.nouns import Digest, File, Tolerance
@@ -121,7 +122,7 @@ def assert_live_is_whole(project: Project, environment: str = "prod") -> None:
 
 
 def assert_ledger_is_sound(project: Project, environment: str = "prod") -> None:
-    """Serials 1, 2, 3, ...; one outcome each; the notes agree with the fold; pointers agree with the ledger."""
+    """Serials 1, 2, ...; one outcome each; notes agree with the fold, pointers with the ledger."""
     ledger = Ledger(project.store.objects)
     site = Site(project, environment)
     for place in site.places:
@@ -157,29 +158,49 @@ _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chm
 
 
 def changes_something(event: str, arguments: tuple[object, ...]) -> bool:
-    """Whether an audit event (docs.python.org/3/library/audit_events.html) is about to change a file system."""
+    """Whether an audit event (docs.python.org/3/library/audit_events.html) changes a file system."""
     if event == "open":
         flags = arguments[2]
         return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
     return event in _CHANGES
 
 
-def forked(work: Callable[[], object], *, die_before: int | None = None) -> int:
-    """Run ``work`` in a forked child and return its end: 0, 7 (lost the race), 1 (error) or -9 (killed).
+Moment = Callable[[str, tuple[object, ...]], bool]
+"""Told of each change to the file system right before it happens; says whether to die there."""
 
-    ``die_before`` is the number of the change to the file system, from 0, right before which the child is
-    killed with SIGKILL. Nothing of the child's cleans up after that.
+
+def change(number: int) -> Moment:
+    """The change of that number, from 0."""
+    left = itertools.count(number, -1)
+    return lambda event, arguments: next(left) == 0
+
+
+def naming(end: str, *, nth: int = 1) -> Moment:
+    """The ``nth`` time that a file gets a name that ends with ``end``."""
+    left = itertools.count(nth - 1, -1)
+    return lambda event, arguments: (
+        event in ("os.rename", "os.link") and str(arguments[1]).endswith(end) and next(left) == 0
+    )
+
+
+def forked(work: Callable[[], object], *, die: Moment | None = None) -> int:
+    """Run ``work`` in a forked child and return its end: 0, 7 (lost the race), 8, 1 (error) or -9 (killed).
+
+    ``die`` names the change to the file system right before which the child is killed with SIGKILL. Nothing
+    of the child's cleans up after that.
     """
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            if die_before is not None:
-                _arm(die_before)
+            if die is not None:
+                _arm(die)
             work()
             code = 0
         except ConflictError:
             code = 7
+        except DeliveryError:
+            code = 8
         except BaseException as error:
             os.write(2, f"child: {error!r}\n".encode())
         finally:
@@ -187,15 +208,10 @@ def forked(work: Callable[[], object], *, die_before: int | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _arm(die_before: int) -> None:
-    left = die_before
-
+def _arm(die: Moment) -> None:
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
-        if changes_something(event, arguments):
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left -= 1
+        if changes_something(event, arguments) and die(event, arguments):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
 

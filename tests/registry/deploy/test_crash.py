@@ -12,13 +12,18 @@ from deploy_scene import (
     assert_live_is_whole,
     assert_nothing_left,
     bundle,
+    change,
     forked,
     live_versions,
+    naming,
     project_at,
     put_live,
 )
+
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Site
+from shipway.registry.ledger.events import Event
+from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.verbs.rollback import rollback
 
 Work = Callable[[Project], object]
@@ -30,10 +35,6 @@ def first(project: Project) -> None:
 
 def second(project: Project) -> None:
     put_live(project, bundle(project, 2))
-
-
-def bad(project: Project) -> None:
-    put_live(project, bundle(project, 3, good=False))
 
 
 def back(project: Project) -> None:
@@ -71,7 +72,7 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
     for point in itertools.count():
         project = project_at(tmp_path / str(point), gate="{}")
         prepare(project)
-        end = forked(lambda: work(project), die_before=point)  # noqa: B023
+        end = forked(lambda: work(project), die=change(point))  # noqa: B023
         if end == 0:
             break  # it made fewer changes than that: all points were tried
         assert end == -9
@@ -91,3 +92,65 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
     record_property("kill_points", tried)
     print(f"{name}: {tried} kill points")
     assert tried > 40
+
+
+def test_recovery_can_be_killed_anywhere_too(tmp_path: Path) -> None:
+    """Kill a promote between its two pointers, then the next command at every point of its own."""
+    for point in itertools.count():
+        project = project_at(tmp_path / str(point), gate="{}")
+        before_second(project)
+        assert forked(lambda: second(project), die=naming("current.json", nth=2)) == -9  # noqa: B023
+        assert live_versions(project) == {"one": 2, "two": 1}
+        end = forked(lambda: Site(project, "prod").recover(), die=change(point))  # noqa: B023
+        assert_live_is_whole(project)
+        Site(project, "prod").recover()
+        assert live_versions(project) == {"one": 1, "two": 1}
+        assert_ledger_is_sound(project)
+        assert_nothing_left(project)
+        if end == 0:
+            break
+    assert point > 10
+
+
+def test_what_was_in_place_when_the_process_died_is_finished(project: Project) -> None:
+    before_second(project)
+    assert forked(lambda: second(project), die=naming("outcome.json")) == -9
+    Site(project, "prod").recover()
+    assert live_versions(project) == {"one": 2, "two": 2}
+    assert [event.outcome for event in newest(project)] == ["live", "live"]
+    assert_ledger_is_sound(project)
+
+
+def test_a_release_that_no_longer_passes_is_undone_instead(project: Project) -> None:
+    before_second(project)
+    assert forked(lambda: second(project), die=naming("outcome.json")) == -9
+    site = Site(project, "prod")
+    release = Path(site.delivery(site.places[1]).address) / "releases" / bundle(project, 2).release_id
+    (release / "model/graph.onnx").write_bytes(b"spoilt while nobody looked")
+    site.recover()
+    assert live_versions(project) == {"one": 1, "two": 1}
+    assert [event.outcome for event in newest(project)] == ["interrupted", "interrupted"]
+    assert_live_is_whole(project)
+    assert_ledger_is_sound(project)
+
+
+def test_a_half_recorded_success_is_recorded_to_the_end(project: Project) -> None:
+    before_second(project)
+    assert forked(lambda: second(project), die=naming("outcome.json", nth=2)) == -9
+    assert [event.outcome for event in newest(project)] == ["live", "started"]
+    put_live(project, bundle(project, 2), targets=["two"])
+    assert [(event.started.serial, event.outcome) for event in newest(project)] == [(2, "live"), (2, "live")]
+
+
+def test_the_targets_of_a_killed_command_are_settled_together(project: Project) -> None:
+    """The next command names one target only; the other must not stay on what was never finished."""
+    before_second(project)
+    assert forked(lambda: second(project), die=naming("current.json", nth=2)) == -9
+    put_live(project, bundle(project, 4), targets=["two"])
+    assert live_versions(project) == {"one": 1, "two": 4}
+    assert_ledger_is_sound(project)
+
+
+def newest(project: Project) -> list[Event]:
+    ledger = Ledger(project.store.objects)
+    return [next(iter(ledger.events(place))) for place in Site(project, "prod").places]

@@ -1,0 +1,201 @@
+"""Several commands at once: the claim of a serial is the lock, and only a dead owner loses it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from deploy_scene import (
+    assert_ledger_is_sound,
+    assert_live_is_whole,
+    assert_nothing_left,
+    bundle,
+    files_of,
+    forked,
+    live_versions,
+    place,
+    pointers,
+    project_at,
+    put_live,
+)
+
+from shipway.registry.config.project import Project
+from shipway.registry.deploy.plan import Task
+from shipway.registry.deploy.site import Goal, Site
+from shipway.registry.errors import ConflictError
+from shipway.registry.ledger import owner
+from shipway.registry.ledger.ledger import Ledger
+from shipway.targets.steps import Gate, Point
+
+ROUNDS = 6
+PROCESSES = 8
+
+
+def test_many_processes_promote_different_versions_to_one_target(tmp_path: Path) -> None:
+    won = lost = 0
+    for turn in range(ROUNDS):
+        project = project_at(tmp_path / str(turn), keep=20, gate="{}")
+        put_live(project, bundle(project, 1), targets=["one"])
+        bundles = [bundle(project, version) for version in range(2, 2 + PROCESSES)]
+        ready, go = os.pipe()
+        children = []
+        for manifest in bundles:
+            pid = os.fork()
+            if pid == 0:
+                os.close(go)
+                os.read(ready, 1)  # returns when the parent closes its end: all start at once
+                code = forked_free(lambda: put_live(project, manifest, targets=["one"]))  # noqa: B023
+                os._exit(code)
+            children.append(pid)
+        os.close(ready)
+        os.close(go)
+        ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+        assert set(ends) <= {0, 7}
+        won, lost = won + ends.count(0), lost + ends.count(7)
+        events = list(Ledger(project.store.objects).events(place("one")))
+        assert [event.started.serial for event in events] == list(range(1 + ends.count(0), 0, -1))
+        assert {event.outcome for event in events} == {"live"}
+        winners = {bundles[index].version for index, end in enumerate(ends) if end == 0}
+        assert {event.started.version for event in events} == {1, *winners}
+        assert pointers(project)["one"] == (events[0].started.serial, events[0].started.version)
+        there = Site(project, "prod").delivery(place("one")).releases()
+        assert set(there) == {event.started.release for event in events}  # a loser left nothing
+        assert_live_is_whole(project)
+        assert_ledger_is_sound(project)
+        assert_nothing_left(project)
+    print(f"{ROUNDS} rounds of {PROCESSES}: {won} won, {lost} lost")
+    assert lost > 0
+
+
+def forked_free(work: object) -> int:
+    try:
+        work()  # type: ignore[operator]
+    except ConflictError:
+        return 7
+    except BaseException as error:
+        os.write(2, f"child: {error!r}\n".encode())
+        return 1
+    return 0
+
+
+def test_a_command_in_the_middle_keeps_others_out(project: Project) -> None:
+    put_live(project, bundle(project, 1))
+    before = files_of(project.root / "out")
+    tried = []
+
+    def meanwhile(moment: str, task: Task) -> None:
+        if moment == "before" and isinstance(task.step, Point) and not tried:
+            tried.append(forked(lambda: put_live(project, bundle(project, 3))))
+            tried.append(files_of(project.root / "out/prod/one/releases").keys() & before.keys())
+
+    put_live(project, bundle(project, 2), watch=meanwhile)
+    assert tried[0] == 7
+    assert live_versions(project) == {"one": 2, "two": 2}
+    assert_ledger_is_sound(project)
+
+
+def test_a_stopped_process_is_alive(project: Project) -> None:
+    """SIGSTOP on the same machine: others must wait, however long it takes."""
+    put_live(project, bundle(project, 1))
+    pid = os.fork()
+    if pid == 0:
+        put_live(project, bundle(project, 2), watch=_stop_before_first_pointer)
+        os._exit(0)
+    os.waitpid(pid, os.WUNTRACED)
+    with pytest.raises(ConflictError) as caught:
+        put_live(project, bundle(project, 3))
+    assert str(pid) in caught.value.why
+    os.kill(pid, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert live_versions(project) == {"one": 2, "two": 2}
+
+
+def _stop_before_first_pointer(moment: str, task: Task) -> None:
+    if moment == "before" and isinstance(task.step, Point) and task.target == "one":
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_a_process_that_slept_through_its_lease_does_no_harm(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It deploys from another machine, sleeps, is taken over, and wakes up right before its pointer moves."""
+    put_live(project, bundle(project, 1))
+    pid = os.fork()
+    if pid == 0:
+        here = owner.this_process()
+        owner.this_process = lambda: replace(here, host="far-away", machine="m", boot="b")
+        code = forked_free(lambda: put_live(project, bundle(project, 2), watch=_stop_before_first_pointer))
+        os._exit(code)
+    os.waitpid(pid, os.WUNTRACED)
+    with pytest.raises(ConflictError) as caught:
+        put_live(project, bundle(project, 3))
+    assert "far-away" in caught.value.why
+    monkeypatch.setattr(owner, "LEASE_S", 0.05)
+    time.sleep(0.06)
+    put_live(project, bundle(project, 3))
+    after = files_of(project.root / "out")
+    os.kill(pid, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert files_of(project.root / "out") == after
+    assert live_versions(project) == {"one": 3, "two": 3}
+    assert_ledger_is_sound(project)
+
+
+def test_a_claim_on_two_targets_is_given_back_if_the_second_is_taken(project: Project) -> None:
+    put_live(project, bundle(project, 1))
+    site = Site(project, "prod")
+    plan = site.plan("promote", {target: Goal(bundle(project, 2)) for target in site.targets})
+    put_live(project, bundle(project, 3), targets=["two"])
+    before = files_of(project.root / "out")
+    with pytest.raises(ConflictError):
+        site.carry_out(plan)
+    assert files_of(project.root / "out") == before
+    assert_ledger_is_sound(project)
+    assert live_versions(project) == {"one": 1, "two": 3}
+    assert next(iter(site.ledger.events(place("one")))).outcome == "interrupted"
+
+
+def test_the_lease_is_renewed_while_a_command_works(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shipway.registry.deploy.execute._RENEW_S", 0.0)
+    renewed = []
+
+    def look(moment: str, task: Task) -> None:
+        if isinstance(task.step, Gate):
+            started = site.ledger.started(place("one"), 1)
+            renewed.append(site.ledger.holder(started)[1] > started.at)
+
+    site = Site(project, "prod", ["one"])
+    put_live(project, bundle(project, 1), targets=["one"], watch=look)
+    assert renewed
+    assert all(renewed)
+
+
+def test_an_owner_is_told_from_a_later_process_of_the_same_number() -> None:
+    me = owner.this_process()
+    assert owner.is_alive(me, owner.now())
+    assert not owner.is_alive(replace(me, born="1"), owner.now())
+    assert not owner.is_alive(replace(me, boot="before the last boot"), owner.now())
+
+
+def test_an_owner_elsewhere_lives_as_long_as_its_lease() -> None:
+    far = replace(owner.this_process(), host="far-away")
+    assert owner.is_alive(far, owner.now())
+    assert not owner.is_alive(far, "2020-01-01T00:00:00.000Z")
+    assert not owner.is_alive(far, "2999-01-01T00:00:00.000Z")  # a clock that is wrong proves nothing
+
+
+def test_a_process_that_only_waits_to_be_reaped_is_dead() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    born = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    assert not owner.is_alive(replace(owner.this_process(), pid=pid, born=born), owner.now())
+    os.waitpid(pid, 0)

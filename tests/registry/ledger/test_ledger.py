@@ -1,0 +1,195 @@
+"""The ledger on a real folder: claims, the newest serial, what is read, and what is broken."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shipway.registry.errors import ConflictError, IntegrityError
+from shipway.registry.ledger import owner
+from shipway.registry.ledger.events import Owner, Place, Standing, Started
+from shipway.registry.ledger.ledger import Ledger
+from shipway.registry.nouns import Digest
+from shipway.registry.store.folder import FolderObjects
+
+PLACE = Place("prod", "server")
+DEAD = Owner("far-away", "machine", "boot", "pid:[1]", 7, "123")
+
+
+class CountingObjects(FolderObjects):
+    """Counts how many documents are read or asked for."""
+
+    reads = 0
+
+    def get(self, key: str) -> bytes | None:
+        self.reads += 1
+        return super().get(key)
+
+    def exists(self, key: str) -> bool:
+        self.reads += 1
+        return super().exists(key)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        raise AssertionError("the ledger must not be listed")
+
+
+@pytest.fixture(autouse=True)
+def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing needs to reach the disk here, which takes most of the time."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> CountingObjects:
+    return CountingObjects(tmp_path)
+
+
+@pytest.fixture
+def ledger(objects: CountingObjects) -> Ledger:
+    return Ledger(objects)
+
+
+def started(serial: int, *, by: Owner | None = None, restores: int | None = None) -> Started:
+    return Started(
+        place=PLACE,
+        serial=serial,
+        kind="promote",
+        model="ocr",
+        version=serial,
+        bundle=Digest.of(str(serial).encode()),
+        release=f"ocr-{serial}",
+        actor="me@host",
+        at="2020-01-01T00:00:00.000Z" if by else owner.now(),
+        reason="",
+        accept=None,
+        restores=restores,
+        before=None,
+        command=f"command {serial}",
+        peers=(("server", serial),),
+        owner=by or owner.this_process(),
+    )
+
+
+def deploy(ledger: Ledger, *serials: int) -> None:
+    for serial in serials:
+        ledger.claim(started(serial))
+        ledger.end(started(serial), "live")
+
+
+def test_an_empty_ledger_has_no_head(ledger: Ledger) -> None:
+    head = ledger.head(PLACE)
+    assert (head.serial, head.started, head.ended, head.standing) == (0, None, None, Standing())
+    assert list(ledger.events(PLACE)) == []
+
+
+def test_a_serial_is_claimed_once(ledger: Ledger) -> None:
+    ledger.claim(started(1))
+    with pytest.raises(ConflictError, match="Somebody else deploys to prod/server"):
+        ledger.claim(started(1))
+
+
+def test_a_serial_ends_once(ledger: Ledger) -> None:
+    deploy(ledger, 1)
+    with pytest.raises(ConflictError, match="has ended already"):
+        ledger.end(started(1), "failed")
+    ended = ledger.ended(PLACE, 1)
+    assert ended is not None
+    assert ended.outcome == "live"
+
+
+def test_an_open_claim_shows_what_stood_before_it(ledger: Ledger) -> None:
+    deploy(ledger, 1, 2)
+    ledger.claim(started(3))
+    head = ledger.head(PLACE)
+    assert head.open == started(3) or (head.open is not None and head.open.serial == 3)
+    assert head.standing == Standing(2, 1)
+
+
+def test_events_are_read_newest_first_and_no_more_than_asked(
+    ledger: Ledger, objects: CountingObjects
+) -> None:
+    deploy(ledger, *range(1, 31))
+    objects.reads = 0
+    events = ledger.events(PLACE)
+    assert [next(events).started.serial for _ in range(3)] == [30, 29, 28]
+    assert objects.reads < 12
+
+
+def test_the_head_costs_the_same_however_long_the_ledger_is(ledger: Ledger, objects: CountingObjects) -> None:
+    costs = []
+    for upto in (10, 300):
+        deploy(ledger, *range(ledger.head(PLACE).serial + 1, upto + 1))
+        objects.reads = 0
+        assert ledger.head(PLACE).serial == upto
+        costs.append(objects.reads)
+    assert costs[0] == costs[1] <= 6
+
+
+@pytest.mark.parametrize("hint", [None, b"", b"nonsense", b'{"serial": 3}', b'{"serial": 99}', b"[]"])
+def test_the_hint_is_only_a_hint(ledger: Ledger, objects: CountingObjects, hint: bytes | None) -> None:
+    deploy(ledger, *range(1, 24))
+    objects.delete("ledger/prod/server/head.json")
+    if hint is not None:
+        objects.put("ledger/prod/server/head.json", hint)
+    assert ledger.head(PLACE).serial == 23
+
+
+def test_the_chain_is_what_repeated_rollbacks_would_restore(ledger: Ledger) -> None:
+    deploy(ledger, 1, 2, 3)
+    back = replace(started(4, restores=2), bundle=started(2).bundle)
+    ledger.claim(back)
+    ledger.end(back, "live")
+    assert [one.serial for one in ledger.chain(PLACE, Standing(3, 2))] == [2, 1]
+    assert [one.serial for one in ledger.chain(PLACE, ledger.head(PLACE).standing)] == [1]
+
+
+def test_only_a_dead_owner_is_taken_over_and_only_once(ledger: Ledger) -> None:
+    mine = started(1)
+    ledger.claim(mine)
+    with pytest.raises(ConflictError):
+        ledger.take_over(mine)
+    ledger.end(mine, "failed")
+    dead = started(2, by=DEAD)
+    ledger.claim(dead)
+    assert ledger.take_over(dead) == 1
+    with pytest.raises(ConflictError):
+        ledger.take_over(dead)  # now this process holds it, and lives
+
+
+def test_whoever_lost_its_claim_learns_it(ledger: Ledger) -> None:
+    dead = started(1, by=DEAD)
+    ledger.claim(dead)
+    ledger.check(dead)
+    number = ledger.take_over(dead)
+    ledger.check(dead, number)
+    with pytest.raises(ConflictError, match="taken over"):
+        ledger.check(dead)
+    ledger.end(dead, "interrupted")
+    with pytest.raises(ConflictError, match="taken over"):
+        ledger.check(dead, number)
+
+
+@pytest.mark.parametrize("document", ["started", "outcome"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])
+def test_a_document_that_was_altered_is_named(
+    ledger: Ledger, objects: CountingObjects, document: str, content: bytes
+) -> None:
+    deploy(ledger, 1)
+    objects.put(f"ledger/prod/server/00000001.{document}.json", content)
+    with pytest.raises(IntegrityError, match="prod/server is broken at serial 1"):
+        ledger.head(PLACE)
+
+
+def test_documents_are_plain_json_with_stable_names(ledger: Ledger, objects: CountingObjects) -> None:
+    deploy(ledger, 1)
+    raw = objects.get("ledger/prod/server/00000001.outcome.json")
+    assert raw is not None
+    assert {"schema", "serial", "outcome", "at", "live", "candidate"} <= set(json.loads(raw))
+    raw = objects.get("ledger/prod/server/00000001.started.json")
+    assert raw is not None
+    assert json.loads(raw)["owner"]["pid"] == owner.this_process().pid
