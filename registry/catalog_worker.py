@@ -122,6 +122,7 @@ def _write_flavor(
         input_example=arrays,
         pip_requirements=[f"onnx>={onnx.__version__}", "onnxruntime", "numpy"],
         onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
     )
     for path in flavor.iterdir():
         if path.name.startswith("model.onnx"):

@@ -125,7 +125,7 @@ class OutputMeasure:
     """How far one output of one link is from its reference, over all golden inputs.
 
     ``max_abs``: largest absolute error. ``max_rel``: max_abs over ``scale``. ``scale``: largest magnitude
-    of the reference. ``cosine``: smallest cosine similarity of a golden case (1.0 where both are zero).
+    of the reference. ``cosine``: cosine similarity of all cases taken as one vector (1.0 where both are zero).
     ``top1``: share of rows whose arg-max agrees, where the output is a classifier's. ``flat``: the
     reference hardly varies, so that agreement proves little.
     """

@@ -21,11 +21,15 @@ Array = NDArray[np.generic]
 Case = dict[str, Array]
 """One call of the model: its inputs by name."""
 
-GRID_STEP = 2.0**-6  # floats are (q - 128) * GRID_STEP: -2 to 1.984, the range of normalised images
+GRID_STEP = 2.0**-7  # floats are (q - 128) * GRID_STEP: -1 to 0.992, the range of normalised images
 GRID_ZERO = 128
 MAX_SAMPLES = 64  # more say little more and take long
 
 _IMAGE_SIZES = (64, 224, 256, 320, 512, 640)  # multiples of 32, as detectors want; small first
+_IMAGE_WIDTHS = (
+    96,
+    *_IMAGE_SIZES[1:],
+)  # unlike the height at first: so an output's axis shows what it follows
 _WIDTHS = (160, 320, 64, 224)  # of text lines and the like, where the height is fixed
 _LENGTHS = (16, 32, 128, 8)
 _OTHER = (4, 8, 16, 1)
@@ -102,9 +106,17 @@ def _sizes(spec: TensorSpec, axis: int) -> tuple[int, ...]:
     if axis == 0 or spec.shape[axis] == "N":
         return (1,)
     if len(spec.shape) == 4 and axis in (1, 2, 3):
-        others = [size for size in spec.shape[2:] if isinstance(size, int)] if axis in (2, 3) else []
-        return (_WIDTHS if others else _IMAGE_SIZES) if axis in (2, 3) else (3, 1, 4)
+        if axis == 1 and isinstance(spec.shape[3], str):
+            return (3, 1, 4)
+        if any(isinstance(size, int) and size > 4 for size in spec.shape[1:]):
+            return _WIDTHS
+        return _IMAGE_WIDTHS if axis == 3 or isinstance(spec.shape[3], int) and axis == 2 else _IMAGE_SIZES
     return _LENGTHS if len(spec.shape) in (2, 3) and axis == 1 else _OTHER
+
+
+def is_picture(spec: TensorSpec) -> bool:
+    """Whether an input looks like images: floats in NCHW with one, three or four channels."""
+    return spec.dtype.startswith("float") and len(spec.shape) == 4 and spec.shape[1] in (1, 3, 4)
 
 
 def larger(sizes: Mapping[str, int]) -> dict[str, int] | None:
@@ -118,23 +130,27 @@ def make_case(
     *,
     seed: int,
     limits: Mapping[str, int] | None = None,
-    pictures: bool = False,
+    contrast: int | None = None,
 ) -> Case:
     """One case from ``seed``. ``sizes`` by axis name; ``limits`` bounds ids (exclusive) by input.
 
-    ``pictures``: image-like inputs hold dark shapes on light ground instead of noise, for models that
-    see nothing in noise.
+    With ``contrast`` (1 to 120 levels) image-like inputs hold lines of made-up letters instead of noise, for
+    models that see nothing in noise.
     """
     case: Case = {}
     for spec in inputs:
         shape = tuple(size if isinstance(size, int) else sizes[size] for size in spec.shape)
         random = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
-        case[spec.name] = _values(spec, shape, random, (limits or {}).get(spec.name), pictures)
+        case[spec.name] = _values(spec, shape, random, (limits or {}).get(spec.name), contrast)
     return case
 
 
 def _values(
-    spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator, limit: int | None, pictures: bool
+    spec: TensorSpec,
+    shape: tuple[int, ...],
+    random: np.random.Generator,
+    limit: int | None,
+    contrast: int | None,
 ) -> Array:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "b":
@@ -146,25 +162,32 @@ def _values(
         return np.ones(shape, dtype)
     if spec.name == "im_shape":  # the image's height and width, in pixels
         return np.full(shape, 320, dtype)
-    if pictures and len(shape) == 4:
-        grid = _picture(shape, random)
+    if contrast is not None and is_picture(spec):
+        grid = _picture(shape, random, contrast)
     else:
         grid = random.integers(0, 256, shape)
     return np.asarray((grid.astype(np.float32) - GRID_ZERO) * np.float32(GRID_STEP), dtype=dtype)
 
 
-def _picture(shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.int64]:
-    """Dark bars of the thickness of strokes on light ground, the same in every channel, lightly noisy."""
+def _picture(shape: tuple[int, ...], random: np.random.Generator, contrast: int) -> NDArray[np.int64]:
+    """Lines of made-up letters (strokes of 3 by up to 20 pixels), dark on light ground, alike in all channels.
+
+    Detectors and recognisers of text see something in them, and classifiers edges and corners.
+    """
     batch, _, height, width = shape
-    grid = np.full(shape, 190, dtype=np.int64)
+    grid = np.full(shape, GRID_ZERO + contrast, dtype=np.int64)
+    tall = min(20, max(3, height - 4))
     for item in range(batch):
-        for _ in range(max(6, width // 12)):
-            long, thick = int(random.integers(6, max(7, height // 2))), int(random.integers(2, 6))
-            tall, wide = (long, thick) if random.random() < 0.6 else (thick, long)
-            top = int(random.integers(0, max(1, height - tall)))
-            left = int(random.integers(0, max(1, width - wide)))
-            grid[item, :, top : top + tall, left : left + wide] = 70
-    return np.clip(grid + random.integers(-8, 9, shape), 0, 255)
+        for top in range(max(0, (min(height, 48) - tall) // 2), height - tall + 1, 2 * tall):
+            for left in range(4, width - 12, 14):
+                page = grid[item, :, top : top + tall, left : left + 11]
+                for stroke in random.permutation(4)[: int(random.integers(2, 4))]:
+                    if stroke < 2:
+                        page[:, :, 8 * stroke : 8 * stroke + 3] = GRID_ZERO - contrast
+                    else:
+                        at = int(random.integers(0, max(1, tall - 3)))
+                        page[:, at : at + 3, :] = GRID_ZERO - contrast
+    return np.clip(grid + random.integers(-2, 3, shape), 0, 255)
 
 
 def read_samples(path: Path, inputs: Sequence[TensorSpec]) -> list[Case]:

@@ -59,13 +59,12 @@ def measure_output(
     scale = max((float(np.abs(r).max()) for r in finite if r.size), default=0.0)
     if why:
         return OutputMeasure(name, math.inf, math.inf, 0.0, scale), why
-    max_abs, cosine, hits, rows = 0.0, 1.0, 0, 0
+    max_abs, hits, rows = 0.0, 0, 0
     for reference, candidate in pairs:
         if reference.size == 0:
             continue
         r, c = reference.astype(np.float64), candidate.astype(np.float64)
         max_abs = max(max_abs, float(np.abs(r - c).max()))
-        cosine = min(cosine, cosine_similarity(r, c))
         if _is_classifier(reference):
             hits += int((r.argmax(-1) == c.argmax(-1)).sum())
             rows += r.size // r.shape[-1]
@@ -74,13 +73,21 @@ def measure_output(
             name=name,
             max_abs=max_abs,
             max_rel=max_abs / scale if scale else (0.0 if max_abs == 0 else math.inf),
-            cosine=cosine,
+            cosine=cosine_similarity([r for r, _ in pairs], [c for _, c in pairs]),
             scale=scale,
             top1=hits / rows if rows else None,
             flat=is_flat(references, tolerance.atol + tolerance.rtol * scale),
         ),
         "",
     )
+
+
+def excess(output: OutputMeasure, tolerance: Tolerance) -> float:
+    """``max_abs`` over what is allowed: at most 1.0 passes. 0.0 where nothing is allowed and nothing is off."""
+    allowed = tolerance.atol + tolerance.rtol * output.scale
+    if allowed == 0:
+        return 0.0 if output.max_abs == 0 else math.inf
+    return output.max_abs / allowed
 
 
 def is_flat(references: Sequence[Array], allowed: float) -> bool:
@@ -92,12 +99,13 @@ def is_flat(references: Sequence[Array], allowed: float) -> bool:
     return (high - low) / 2 <= allowed
 
 
-def cosine_similarity(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Of two arrays as vectors, in -1 to 1; 1.0 where both are zero, 0.0 where one is."""
-    largest = max(float(np.abs(a).max()), float(np.abs(b).max()))
+def cosine_similarity(a: Sequence[Array], b: Sequence[Array]) -> float:
+    """Of two lists of arrays, each taken as one vector, in -1 to 1; 1.0 where both are zero, 0.0 where one is."""
+    x, y = (np.concatenate([np.asarray(part, np.float64).ravel() for part in side]) for side in (a, b))
+    largest = max(float(np.abs(x).max(initial=0)), float(np.abs(y).max(initial=0)))
     if largest == 0:
         return 1.0
-    x, y = a.ravel() / largest, b.ravel() / largest  # so that squares neither overflow nor vanish
+    x, y = x / largest, y / largest  # so that squares neither overflow nor vanish
     norms = float(np.linalg.norm(x)) * float(np.linalg.norm(y))
     return max(-1.0, min(1.0, float(x @ y) / norms)) if norms else 0.0
 

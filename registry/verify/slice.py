@@ -26,7 +26,7 @@ from shipway.registry.nouns import Json
 Array = NDArray[np.generic]
 
 MAX_ELEMENTS = 4096  # of an output that travels
-_ENCODINGS = ((2.0**-6, 128), (1.0, 0))  # the made grid, and 8-bit images as they are
+_ENCODINGS = ((2.0**-7, 128), (1.0, 0))  # the made grid, and 8-bit images as they are
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,239 @@
+"""Dividing a program at the operators that no converter maps.
+
+Such an operator is cut out: what it takes becomes an output of the program, what it gives an input. The rest
+is an ordinary program, which a converter takes. The blocks of a branch or a loop become programs of their
+own. ``stitch.py`` puts the converted parts together again, with ONNX nodes of our own at the cuts.
+
+Pure: a program in, programs out. Every part keeps all parameters, since a parameter file is read by the order
+of their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from shipway.registry.convert.repairs import pir
+from shipway.registry.convert.repairs.pir import Op, Type
+from shipway.registry.convert.repairs.rules import Program
+
+MAIN = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """An operator that was cut out. ``takes`` and ``gives`` are names in the ONNX graph, '' where none.
+
+    ``blocks`` are the names of the parts that its branches or its body became, ``constants`` what is known of
+    the values it takes, by position.
+    """
+
+    kind: str
+    attributes: Mapping[str, Any]
+    takes: tuple[str, ...]
+    taken: tuple[Type | None, ...]
+    gives: tuple[str, ...]
+    given: tuple[Type | None, ...]
+    blocks: tuple[str, ...] = ()
+    constants: Mapping[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A program to convert. ``arguments`` and ``results`` are the names that a loop's body is called by."""
+
+    name: str
+    program: Program
+    joints: tuple[Joint, ...]
+    arguments: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+    captured: frozenset[str] = frozenset()  # inputs that are values of the part around it
+
+
+Wanted = Callable[[Op, Mapping[int, Type | None]], bool]
+
+
+def divide(program: Program, wanted: Wanted) -> tuple[Part, ...]:
+    """Cut out every operator that ``wanted`` says, and whatever lies inside them. The main part comes first.
+
+    Raises ``pir.UnknownFormError`` where a cut would run through a list of tensors.
+    """
+    return tuple(_Divider(program, wanted).parts())
+
+
+def to_cut(program: Program, wanted: Wanted) -> list[Op]:
+    """The operators that ``divide`` would cut out."""
+    types = {number: pir.tensor_type(raw) for number, raw in pir.raw_types(program).items()}
+    return [op for op in pir.walk(pir.main_block(program)["ops"]) if wanted(op, types)]
+
+
+class _Divider:
+    """What all parts share: types, parameters, constants and fresh numbers."""
+
+    def __init__(self, program: Program, wanted: Wanted) -> None:
+        self.program = program
+        self.wanted = wanted
+        self.raw = pir.raw_types(program)
+        self.types = {number: pir.tensor_type(raw) for number, raw in self.raw.items()}
+        ops = pir.main_block(program)["ops"]
+        self.parameters = [op for op in ops if op["#"] == pir.PARAMETER]
+        self.parameter_numbers = {number for op in self.parameters for number in pir.outputs(op)}
+        self.constants = {
+            number: op for op in pir.walk(ops) if _is_constant(op) for number in pir.outputs(op)
+        }
+        self.fresh = count(max((abs(number) for number in self.raw), default=0) + 1)
+
+    def parts(self) -> Iterator[Part]:
+        ops = pir.main_block(self.program)["ops"]
+        plain = [op for op in ops if op["#"] != pir.PARAMETER]
+        yield from _PartBuilder(self, MAIN, {}).build(plain, [], None)
+
+    def copy_type(self, number: int) -> int:
+        """A fresh number for a copy of a value."""
+        new = next(self.fresh)
+        self.raw[new], self.types[new] = self.raw[number], self.types[number]
+        return new
+
+
+def _is_constant(op: Op) -> bool:
+    made_of_nothing = not pir.inputs(op) and "regions" not in op and len(pir.outputs(op)) == 1
+    return made_of_nothing and op["#"] in ("1.full", "1.full_int_array", "1.assign_value", "1.assign_value_")
+
+
+def constant_value(op: Op) -> Any:
+    """The number or the list that a ``full`` or ``full_int_array`` holds."""
+    return pir.attributes(op).get("value")
+
+
+class _PartBuilder:
+    """One part in the making. ``visible`` are the values of the parts around it that have a name already."""
+
+    def __init__(self, shared: _Divider, name: str, visible: Mapping[int, str]) -> None:
+        self.shared = shared
+        self.name = name
+        self.outer = dict(visible)
+        self.named: dict[int, str] = {}  # values of this part that a joint takes
+        self.ops: list[Op] = []
+        self.tail: list[Op] = []
+        self.own: set[int] = set(shared.parameter_numbers)
+        self.inner: list[Part] = []
+        self.captured: set[str] = set()
+        self.column = 0
+
+    def build(
+        self, ops: list[Op], arguments: list[tuple[int, Op]], results: list[int] | None
+    ) -> Iterator[Part]:
+        """This part, then the parts inside it. ``results`` is None for the main one, which has its fetches."""
+        numbers = {number: self._new_argument(number, raw) for number, raw in arguments}
+        ops = pir.renumber(ops, numbers)
+        results = None if results is None else [numbers.get(number, number) for number in results]
+        argument_names = tuple(f"{self.name}.in.{index}" for index in range(len(arguments)))
+        for name, number in zip(argument_names, numbers.values(), strict=True):
+            self.ops.append(pir.data_op(number, self.shared.raw[number], name))
+        self.own |= {*numbers.values(), *(made for op in ops for made in pir.outputs(op))}
+        self.column = sum(op["#"] == pir.FETCH for op in ops)
+        joints = [joint for op in ops if (joint := self._place(op)) is not None]
+        result_names = tuple(f"{self.name}.out.{index}" for index in range(len(results or ())))
+        self.ops += self.tail
+        self._import([*self.ops], results or [])
+        for name, number in zip(result_names, results or (), strict=True):
+            self._fetch(self.imported.get(number, number), name, self.ops)
+        program = pir.with_ops(self.shared.program, [*self.shared.parameters, *self.ops])
+        yield Part(
+            self.name, program, tuple(joints), argument_names, result_names, frozenset(self.captured)
+        )
+        yield from self.inner
+
+    def _new_argument(self, number: int, raw: Op) -> int:
+        new = next(self.shared.fresh)
+        self.shared.raw[new], self.shared.types[new] = raw, pir.tensor_type(raw)
+        return new
+
+    def _place(self, op: Op) -> Joint | None:
+        """Keep an operator, or cut it out and tell of the joint."""
+        if not self.shared.wanted(op, self.shared.types):
+            self.ops.append(op)
+            return None
+        takes = [number and self._name(number) or "" for number in pir.inputs(op)]
+        blocks = []
+        for block in pir.blocks_of(op):
+            for number in self._free(block):
+                self._name(number)
+            name = f"{self.name}.{len(self.inner)}"
+            visible = {**self.outer, **self.named}
+            builder = _PartBuilder(self.shared, name, visible)
+            self.inner += builder.build(pir.body(block), pir.arguments(block), pir.results(block))
+            blocks.append(name)
+        gives = []
+        for number in pir.outputs(op):
+            gives.append(f"cut.{number}.{next(self.shared.fresh)}")
+            self.ops.append(pir.data_op(number, self.shared.raw[number], gives[-1]))
+        constants = {
+            index: constant_value(self.shared.constants[number])
+            for index, number in enumerate(pir.inputs(op))
+            if number in self.shared.constants
+        }
+        return Joint(
+            kind=op["#"],
+            attributes=pir.attributes(op),
+            takes=tuple(takes),
+            taken=tuple(self.shared.types.get(number) for number in pir.inputs(op)),
+            gives=tuple(gives),
+            given=tuple(self.shared.types.get(number) for number in pir.outputs(op)),
+            blocks=tuple(blocks),
+            constants=constants,
+        )
+
+    def _free(self, block: Op) -> list[int]:
+        """Values that a block takes from around it; parameters and constants it has by itself."""
+        inside = pir.defined(block["ops"]) | {number for number, _ in pir.arguments(block)}
+        known = inside | self.shared.parameter_numbers | set(self.shared.constants)
+        return sorted(pir.used(block["ops"]) - known)
+
+    def _name(self, number: int) -> str:
+        """The name under which the ONNX graph knows a value that a joint takes: fetched here, or outside."""
+        if number in self.named:
+            return self.named[number]
+        if number not in self.own and number in self.outer:
+            return self.outer[number]
+        source = number
+        if number not in self.own:
+            if number not in self.shared.constants:
+                raise pir.UnknownFormError(f"value {number} comes from nowhere")
+            source = self._clone(number)
+        name = f"take.{number}.{next(self.shared.fresh)}"
+        self.named[number] = name
+        self._fetch(source, name, self.tail)
+        return name
+
+    def _clone(self, number: int) -> int:
+        """A constant of another part made again in this one, under a number of its own."""
+        new = self.shared.copy_type(number)
+        self.ops.insert(0, pir.renumber([self.shared.constants[number]], {number: new})[0])
+        self.own.add(new)
+        return new
+
+    def _fetch(self, number: int, name: str, into: list[Op]) -> None:
+        fresh = (self.shared.copy_type(number), self.shared.copy_type(number))
+        into += pir.fetch_ops(number, self.shared.raw[number], name, self.column, fresh)
+        self.column += 1
+
+    def _import(self, ops: list[Op], results: list[int]) -> None:
+        """Give this part what its operators take from around it: constants made again, the rest as inputs."""
+        missing = sorted((pir.used(ops) | set(results)) - self.own - {0})
+        self.imported: dict[int, int] = {}
+        before: list[Op] = []
+        for number in missing:
+            if number in self.shared.constants:
+                new = self.shared.copy_type(number)
+                before += pir.renumber([self.shared.constants[number]], {number: new})
+            elif number in self.outer:
+                new = self.shared.copy_type(number)
+                before.append(pir.data_op(new, self.shared.raw[number], self.outer[number]))
+                self.captured.add(self.outer[number])
+            else:
+                raise pir.UnknownFormError(f"value {number} comes from nowhere")
+            self.imported[number] = new
+        self.ops = [*before, *pir.renumber(self.ops, self.imported)]

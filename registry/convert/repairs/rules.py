@@ -1,0 +1,40 @@
+"""What a repair is, and what is told of one that was applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from shipway.registry.nouns import Json
+
+Program = dict[str, Any]  # a parsed model.json of Paddle 3; its form is told in pir.py
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A repair that changed something: ``count`` places. ``reference`` says which defect it mends."""
+
+    rule: str
+    count: int
+    reference: str
+
+    def to_json(self) -> Json:
+        return {"rule": self.rule, "count": self.count, "reference": self.reference}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rewrite of a program: ``places`` counts what it would change, ``rewrite`` returns a changed copy."""
+
+    name: str
+    reference: str
+    places: Callable[[Program], int]
+    rewrite: Callable[[Program], Program]
+
+    def applies(self, program: Program) -> bool:
+        return self.places(program) > 0
+
+    def apply(self, program: Program) -> Program:
+        """A mended copy; ``program`` itself is left as it is."""
+        return self.rewrite(program)
