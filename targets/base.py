@@ -19,7 +19,7 @@ from shipway.targets.steps import Release, Step
 class TargetOptions(BaseModel):
     """Options that every kind takes from ``deploy.yaml``; a kind adds its own by subclassing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     precision: str = "fp32"
 

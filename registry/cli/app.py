@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,7 +69,7 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        traceback.print_exc()
+        sys.excepthook(type(error), error, error.__traceback__)
         if as_json:
             output.print_json(failures.document(error))
         return failures.BUG.exit

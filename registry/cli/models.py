@@ -63,7 +63,7 @@ def versions(
     from shipway.registry.verbs.versions import versions
 
     session = Session.of(context)
-    found = versions(session.project, name, ask_mlflow=everywhere)
+    found = versions(session.placed, name, ask_mlflow=everywhere)
     session.emit(lambda: {"versions": [item.to_json() for item in found]}, lambda: tables.versions(found))
 
 
@@ -73,7 +73,7 @@ def show(context: typer.Context, ref: Ref) -> None:
     from shipway.registry.verbs.versions import show
 
     session = Session.of(context)
-    version, live = show(session.project, ModelRef.parse(ref))
+    version, live = show(session.placed, ModelRef.parse(ref))
     session.emit(lambda: {**version.to_json(), "live": list(live)}, lambda: tables.shown(version, live))
 
 
@@ -86,7 +86,7 @@ def diff(context: typer.Context, left: Ref, right: Ref) -> None:
     from shipway.registry.verbs.versions import diff
 
     session = Session.of(context)
-    found = diff(session.project, ModelRef.parse(left), ModelRef.parse(right))
+    found = diff(session.placed, ModelRef.parse(left), ModelRef.parse(right))
     session.emit(found.to_json, lambda: tables.difference(found))
 
 
@@ -129,7 +129,7 @@ def inspect(context: typer.Context, ref: Ref, precision: Annotated[str, typer.Op
     session = Session.of(context)
     if session.json or not sys.stdout.isatty():
         raise UsageError("inspect opens a page to look at.", remedy="Run it on a terminal, without --json.")
-    inspect(session.project, ModelRef.parse(ref), precision)
+    inspect(session.placed, ModelRef.parse(ref), precision)
 
 
 def doctor(context: typer.Context) -> None:

@@ -125,7 +125,7 @@ def rollback(
     session = Session.of(context)
     with session.observing() as observer:
         outcome = rollback(
-            session.project,
+            session.placed,
             env,
             targets=target or (),
             to_version=to_version,
@@ -145,7 +145,7 @@ def status(context: typer.Context, env: Env = None) -> None:
     from shipway.registry.verbs.status import status
 
     session = Session.of(context)
-    found = status(session.project, env)
+    found = status(session.placed, env)
     session.emit(
         lambda: deployments.status_json(found), lambda: deployments.status(found, grid=sys.stdout.isatty())
     )
@@ -164,7 +164,7 @@ def history(
     from shipway.registry.verbs.history import history
 
     session = Session.of(context)
-    events = history(session.project, env, target, limit)
+    events = history(session.placed, env, target, limit)
     session.emit(
         lambda: {"events": [event.to_json() for event in events]}, lambda: deployments.history(events)
     )
@@ -176,7 +176,7 @@ def mirror(context: typer.Context) -> None:
     from shipway.registry.deploy.mirror import mirror_now
 
     session = Session.of(context)
-    found = mirror_now(session.project)
+    found = mirror_now(session.placed)
     session.emit(
         lambda: {"aliases": {alias: f"{v[0]}/{v[1]}" if v else None for alias, v in found.items()}},
         lambda: deployments.aliases(found),

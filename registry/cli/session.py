@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,10 +37,19 @@ class Session:
 
     @cached_property
     def project(self) -> Project:
-        """``deploy.yaml``, read when a command needs it. Raises ConfigError."""
-        from shipway.registry.config.load import load
+        """``deploy.yaml``, read when a command needs it and checked whole. Raises ConfigError."""
+        return self._load(lazy=False)
 
-        return load(self.config)
+    @cached_property
+    def placed(self) -> Project:
+        """The same for commands that package nothing: the targets' options are left unread."""
+        return self._load(lazy=True)
+
+    def _load(self, *, lazy: bool) -> Project:
+        with _without_plugins():
+            from shipway.registry.config.load import load
+
+            return load(self.config, lazy=lazy)
 
     def observing(self) -> AbstractContextManager[Observer]:
         from shipway.registry.cli.progress import observing
@@ -52,3 +62,17 @@ class Session:
             output.print_json(document())
         else:
             output.print_blocks(blocks())
+
+
+@contextmanager
+def _without_plugins() -> Iterator[None]:
+    """Keep pydantic from reading the metadata of every installed package to find plugins for its models."""
+    before = os.environ.get("PYDANTIC_DISABLE_PLUGINS")
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYDANTIC_DISABLE_PLUGINS"]
+        else:
+            os.environ["PYDANTIC_DISABLE_PLUGINS"] = before

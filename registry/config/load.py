@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,13 +14,17 @@ from shipway.registry.config.document import Document, Problem
 from shipway.registry.config.model import DeployConfig, TargetConfig
 from shipway.registry.config.project import Project
 from shipway.registry.errors import ConfigError, ShipwayError
+from shipway.targets.base import TargetOptions
 from shipway.targets.loader import load_kind
 
 _REMEDY = "The commented deploy.yaml of 'shipway init' shows each key; 'shipway schema' lists them all."
 
 
-def load(path: Path) -> Project:
-    """Read the file at ``path``; raises ConfigError with key paths and lines."""
+def load(path: Path, *, lazy: bool = False) -> Project:
+    """Read the file at ``path``; raises ConfigError with key paths and lines.
+
+    ``lazy`` leaves each target's options unread until they are needed; without it all are checked now.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -31,56 +36,67 @@ def load(path: Path) -> Project:
         raise ConfigError(
             f"{path}: can't be read.", why=str(error), remedy="It must be a UTF-8 text file."
         ) from error
-    return load_text(text, path.parent, source=str(path))
+    return load_text(text, path.parent, source=str(path), lazy=lazy)
 
 
-def load_text(text: str, root: Path, *, source: str = "deploy.yaml") -> Project:
+def load_text(text: str, root: Path, *, source: str = "deploy.yaml", lazy: bool = False) -> Project:
     """The same for text; relative paths in it start at ``root``, errors call it ``source``."""
     found = document.read(text)
     problems = list(found.problems)
-    data = found.data
+    data, root = found.data, root.resolve()
     config = None
     if not isinstance(data, dict):
         if not problems:
             problems.append(Problem((), "must be a mapping: 'project: ...' and so on"))
     else:
         problems += check.problems(data)
-        targets, more = _parse_targets(data, root.resolve())
+        targets, more = _targets(found, root, source)
         problems += more
+        for name in () if lazy else targets:
+            problems += _options(name, data["targets"][name], root)[1]
         try:
-            config = DeployConfig.model_validate({**data, **targets})
+            config = DeployConfig.model_validate({**data, "targets": targets} if targets else data)
         except ValidationError as error:
-            known = {problem.path for problem in found.problems}
+            known = {problem.path for problem in problems}
             problems += [more for more in _explain(error, DeployConfig, ()) if more.path not in known]
     if problems or config is None:
         raise _error(problems, found, source)
-    return Project(config, root.resolve(), source, found.lines)
+    return Project(config, root, source, found.lines)
 
 
-def _parse_targets(data: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """``targets`` with each one's options parsed by its kind's own class, which is told ``root``."""
-    raw = data.get("targets")
-    if not isinstance(raw, dict):
-        return {}, []  # DeployConfig says what is wrong
-    parsed: dict[str, TargetConfig] = {}
+def _targets(found: Document, root: Path, source: str) -> tuple[dict[str, TargetConfig], list[Problem]]:
+    """Each target with what parses its options."""
+    raw = found.data.get("targets")
+    targets: dict[str, TargetConfig] = {}
     problems: list[Problem] = []
-    for name, body in raw.items():
-        path = ("targets", name)
-        if not isinstance(body, dict) or not isinstance(body.get("kind"), str):
-            problems.append(Problem(path, "must be a mapping with a 'kind', as in {kind: browser-wasm}"))
-            continue
-        try:
-            kind = load_kind(body["kind"])
-        except ShipwayError as error:
-            problems.append(Problem((*path, "kind"), " ".join(filter(None, (error.what, error.why)))))
-            continue
-        given = {key: value for key, value in body.items() if key != "kind"}
-        try:
-            options = kind.options.model_validate(given, context={"root": root})
-            parsed[name] = TargetConfig(kind=body["kind"], options=options)
-        except ValidationError as error:
-            problems += _explain(error, kind.options, path)
-    return {"targets": parsed}, problems
+    for name, body in (raw if isinstance(raw, dict) else {}).items():
+        if isinstance(body, dict) and isinstance(body.get("kind"), str):
+            targets[name] = TargetConfig(body["kind"], partial(_parse, found, name, body, root, source))
+        else:
+            message = "must be a mapping with a 'kind', as in {kind: browser-wasm}"
+            problems.append(Problem(("targets", name), message))
+    return targets, problems
+
+
+def _options(name: str, body: dict[str, Any], root: Path) -> tuple[TargetOptions | None, list[Problem]]:
+    """A target's options by its kind's own class, which is told ``root``; or what is wrong with them."""
+    path = ("targets", name)
+    try:
+        kind = load_kind(body["kind"])
+    except ShipwayError as error:
+        return None, [Problem((*path, "kind"), " ".join(filter(None, (error.what, error.why))))]
+    given = {key: value for key, value in body.items() if key != "kind"}
+    try:
+        return kind.options.model_validate(given, context={"root": root}), []
+    except ValidationError as error:
+        return None, _explain(error, kind.options, path)
+
+
+def _parse(found: Document, name: str, body: dict[str, Any], root: Path, source: str) -> TargetOptions:
+    options, problems = _options(name, body, root)
+    if options is None:
+        raise _error(problems, found, source)
+    return options
 
 
 def _error(problems: Iterable[Problem], found: Document, source: str) -> ConfigError:

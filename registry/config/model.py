@@ -7,6 +7,9 @@ destinations in one folder) is in ``check.py``, and reading with file lines in `
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -17,7 +20,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    SerializeAsAny,
     Strict,
     WithJsonSchema,
     model_validator,
@@ -82,9 +84,13 @@ _Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """A mapping of ``deploy.yaml``: unknown keys are errors, and nothing changes once it is read."""
+    """A mapping of ``deploy.yaml``: unknown keys are errors, and nothing changes once it is read.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Validators are built when the first file is read: once for the whole, instead of for each class; defaults
+    are constructed without one. That is a good part of what ``shipway status`` has to wait for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ToleranceConfig(Section):
@@ -105,15 +111,15 @@ class ConvertConfig(Section):
         default="auto", description="ONNX opset, or auto: the highest that every target runs"
     )
     tolerance: ToleranceConfig = Field(
-        default=ToleranceConfig(atol=1e-5, rtol=1e-5),
+        default_factory=lambda: ToleranceConfig.model_construct(atol=1e-5, rtol=1e-5),
         description="what fp32 must meet against the trained model",
     )
     tolerance_fp16: ToleranceConfig = Field(
-        default=ToleranceConfig(atol=1e-3, rtol=1e-2),
+        default_factory=lambda: ToleranceConfig.model_construct(atol=1e-3, rtol=1e-2),
         description="what fp16 must meet against the trained model",
     )
     tolerance_int8: ToleranceConfig = Field(
-        default=ToleranceConfig(atol=1e-2, rtol=1e-1),
+        default_factory=lambda: ToleranceConfig.model_construct(atol=1e-2, rtol=1e-1),
         description="what int8 must meet against the trained model",
     )
     timeout_s: _Float = Field(default=600.0, gt=0, description="seconds after which a conversion is given up")
@@ -174,11 +180,15 @@ class PlacementConfig(Section):
     """One target in one environment: where its bundle goes."""
 
     to: _To = Field(description="a folder, s3://bucket/prefix or ssh://user@{host}/folder")
-    gate: GateConfig = Field(default=GateConfig(), description="what must pass before the release counts")
-    hosts: list[_Host] = Field(
-        default=[], description="hosts that stand in for {host} in an ssh:// destination"
+    gate: GateConfig = Field(
+        default_factory=GateConfig.model_construct, description="what must pass before the release counts"
     )
-    waves: list[_Wave] = Field(default=[], description="how many hosts at a time: numbers or shares")
+    hosts: list[_Host] = Field(
+        default_factory=list, description="hosts that stand in for {host} in an ssh:// destination"
+    )
+    waves: list[_Wave] = Field(
+        default_factory=list, description="how many hosts at a time: numbers or shares"
+    )
     keep: _Int = Field(
         default=5, ge=1, description="old releases to keep there besides live and rollback candidate"
     )
@@ -197,7 +207,7 @@ class EnvironmentConfig(Section):
 
     after: str | None = Field(default=None, description="environment where a version must be healthy first")
     targets: dict[str, PlacementConfig] = Field(
-        default={}, description="destinations, written beside 'after'"
+        default_factory=dict, description="destinations, written beside 'after'"
     )
 
     @model_validator(mode="before")
@@ -209,17 +219,28 @@ class EnvironmentConfig(Section):
         return {**own, "targets": {key: item for key, item in value.items() if key != "after"}}
 
 
-class TargetConfig(BaseModel):
-    """How to package. ``options`` are the kind's own, parsed by the kind's class."""
+@dataclass(frozen=True)
+class TargetConfig:
+    """How to package. ``parse`` gives the options, parsed by the kind's own class, or raises ConfigError.
 
-    model_config = ConfigDict(frozen=True)
+    They are parsed when first asked for: what packages nothing (``status``, say) need not import the kinds.
+    """
 
     kind: str
-    options: SerializeAsAny[TargetOptions]
+    parse: Callable[[], TargetOptions]
+
+    @cached_property
+    def options(self) -> TargetOptions:
+        return self.parse()
 
     @property
     def precision(self) -> str:
         return self.options.precision
+
+
+_Target = Annotated[
+    TargetConfig, PlainValidator(lambda value: value), WithJsonSchema({"$ref": "#/$defs/TargetConfig"})
+]
 
 
 class DeployConfig(Section):
@@ -230,16 +251,21 @@ class DeployConfig(Section):
         default="sqlite:///.shipway/mlflow.db", min_length=1, description="MLflow tracking URI"
     )
     store: StoreConfig = Field(
-        default=StoreConfig(to=".shipway/store"), description="where files, bundles and the ledger are kept"
+        default_factory=lambda: StoreConfig.model_construct(to=".shipway/store"),
+        description="where files, bundles and the ledger are kept",
     )
-    convert: ConvertConfig = Field(default=ConvertConfig(), description="how models are converted and judged")
+    convert: ConvertConfig = Field(
+        default_factory=ConvertConfig.model_construct, description="how models are converted and judged"
+    )
     models: dict[str, ModelConfig] = Field(
-        default={}, description="what single models do differently, by name"
+        default_factory=dict, description="what single models do differently, by name"
     )
-    targets: dict[str, TargetConfig] = Field(
-        default={}, description="how to package, by a name of your choice"
+    targets: dict[str, _Target] = Field(
+        default_factory=dict, description="how to package, by a name of your choice"
     )
-    environments: dict[str, EnvironmentConfig] = Field(default={}, description="where bundles go, by name")
+    environments: dict[str, EnvironmentConfig] = Field(
+        default_factory=dict, description="where bundles go, by name"
+    )
     templates: Path | None = Field(
         default=None, description="folder with templates that stand in for built-in ones"
     )
