@@ -85,8 +85,7 @@ class _Reader:
         self._scalars = yaml.SafeLoader("")
 
     def value(self, node: yaml.Node, path: Path) -> Any:
-        line = node.start_mark.line + 1
-        self.lines.setdefault(path, line)
+        line = self.lines.setdefault(path, node.start_mark.line + 1)
         if id(node) in self._seen:  # an alias is the very node that its anchor named
             self.problems.append(Problem(path, "anchors and aliases are not supported; write it out", line))
             return None
