@@ -192,7 +192,7 @@ def _take_in(folder: Path, name: str, number: int, store: Store) -> ModelVersion
 
 
 def set_aliases(uri: str, wanted: Mapping[str, tuple[str, int] | None]) -> None:
-    """Make each alias name exactly this model's version, or nothing (None), whichever model held it before."""
+    """Make each alias name exactly this version, or nothing (None), whichever model held it before."""
     with explained(uri):
         client = client_of(uri)
         for model in _models(client):

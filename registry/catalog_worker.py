@@ -28,7 +28,7 @@ class Logged:
 
 
 def open_registry(uri: str) -> None:
-    """Connect, so that MLflow's imports and a fresh database's migrations are over before they are waited for."""
+    """Connect, so that imports and a fresh database's migrations are over before anybody waits."""
     if (path := catalog.sqlite_path(uri)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with catalog.explained(uri):
@@ -106,7 +106,7 @@ def _write_flavor(
     from mlflow.models import Model, ModelSignature
 
     def schema(specs: Sequence[TensorSpec]) -> mlflow.types.Schema:
-        columns = []
+        columns: list[mlflow.types.ColSpec | mlflow.types.TensorSpec] = []
         for spec in specs:
             shape = [size if isinstance(size, int) else -1 for size in spec.shape]
             columns.append(mlflow.types.TensorSpec(np.dtype(spec.dtype), shape, spec.name))

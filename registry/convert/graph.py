@@ -47,7 +47,7 @@ def to_bytes(model: onnx.ModelProto) -> bytes:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for stray in ("producer_name", "producer_version", "doc_string", "model_version", "domain"):
-        copy.ClearField(stray)  # type: ignore[arg-type]
+        copy.ClearField(stray)
     del copy.metadata_props[:]
     copy.graph.name = "model"
     copy.graph.doc_string = ""
@@ -56,7 +56,7 @@ def to_bytes(model: onnx.ModelProto) -> bytes:
     copy.opset_import.extend(opsets)
     for node in copy.graph.node:
         node.doc_string = ""
-    return copy.SerializeToString(deterministic=True)
+    return bytes(copy.SerializeToString(deterministic=True))
 
 
 def info(model: onnx.ModelProto, size: int) -> OnnxInfo:
@@ -88,9 +88,9 @@ def external_names(model: onnx.ModelProto) -> list[str]:
 def name_axes(model: onnx.ModelProto, asked: Sequence[TensorSpec] = ()) -> None:
     """Give dynamic axes of the inputs readable names and fix those that ``asked`` (``--input``) fixes.
 
-    ``N`` for a leading axis, ``H`` and ``W`` of images, ``T`` of sequences, ``d<axis>`` for others; two axes
-    that the model itself keeps apart (but for ``N``) stay apart, as in ``T`` and ``T_mask``. The outputs follow
-    where they use the same symbol; other dynamic axes of theirs become ``d<axis>``.
+    ``N`` for a leading axis, ``H`` and ``W`` of images, ``T`` of sequences, ``d<axis>`` for others; two
+    axes that the model itself keeps apart (but for ``N``) stay apart, as in ``T`` and ``T_mask``. The outputs
+    follow where they use the same symbol; other dynamic axes of theirs become ``d<axis>``.
     """
     wanted = {spec.name: spec for spec in asked}
     renamed: dict[str, int | str] = {}

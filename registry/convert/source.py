@@ -69,12 +69,13 @@ class Source:
 
 
 def read_source(path: Path, assets: Sequence[Path] = ()) -> Source:
-    """Find the model that ``path`` (a folder, a file, or Paddle's prefix of two files) means, and check it."""
+    """Find and check the model that ``path`` means: a folder, a file, or Paddle's prefix of two files."""
     model = _find_model(path)
     kind = FORMATS[model.suffix]
     if model.stat().st_size == 0:
         raise _broken(model, kind, "The file is empty.")
-    params, external = None, ()
+    params: Path | None = None
+    external: tuple[Path, ...] = ()
     if kind == "onnx":
         external = tuple(_external_data(model))
     else:

@@ -22,7 +22,7 @@ from shipway.targets.base import RuntimeLimits
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """``packages`` must be installed in exactly these versions; ``python`` is the first one without wheels."""
+    """``packages`` must be there in exactly these versions; ``python`` is the first one without wheels."""
 
     name: str
     worker: str
@@ -50,7 +50,7 @@ DEFAULT_OPSET = (
 
 
 def choose(format: str, forced: str | None = None) -> tuple[Toolchain, ...]:
-    """The toolchains that read ``format``, in the order to try. Raises UsageError on an unknown forced one."""
+    """The toolchains that read ``format``, in the order to try. Raises UsageError on a wrong ``forced``."""
     if forced is not None:
         named = [toolchain for toolchain in TOOLCHAINS if toolchain.name == forced]
         if not named:
@@ -72,21 +72,19 @@ def installed(toolchain: Toolchain, python: tuple[int, int] = sys.version_info[:
     """Return if the toolchain is ready to run here; else raise ConversionError with what to install."""
     wrong = []
     for package, wanted in toolchain.packages.items():
-        try:
-            found = metadata.version(package)
-        except metadata.PackageNotFoundError:
+        found = _installed_version(package)
+        if found is None:
             wrong.append(f"{package} {wanted} is not installed")
-        else:
-            if found != wanted:
-                wrong.append(f"{package} is {found}, not {wanted}")
+        elif found != wanted:
+            wrong.append(f"{package} is {found}, not {wanted}")
     if not wrong:
         return
     if python >= toolchain.python:
         newest = f"{toolchain.python[0]}.{toolchain.python[1] - 1}"
         raise ConversionError(
             f"Paddle models can't be converted on Python {python[0]}.{python[1]}.",
-            why=f"paddlepaddle {toolchain.packages['paddlepaddle']} has no wheels for it. Everything else works.",
-            remedy=f"Register with Python {newest} or older, then promote from here; or register an .onnx file.",
+            why=f"paddlepaddle {toolchain.packages['paddlepaddle']} has no wheels for it; all else works.",
+            remedy=f"Register with Python {newest} or older and promote from here, or register an .onnx file.",
         )
     raise ConversionError(
         f"The toolchain {toolchain.name} is not ready here.",
@@ -95,8 +93,15 @@ def installed(toolchain: Toolchain, python: tuple[int, int] = sys.version_info[:
     )
 
 
+def _installed_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def choose_opset(asked: int | str, limits: Mapping[str, RuntimeLimits], offered: range | None = None) -> int:
-    """The opset to convert to: as asked, or for ``auto`` the highest that every target and the toolchain take.
+    """The opset to convert to: as asked, or for ``auto`` the highest that all targets and the toolchain take.
 
     ``limits`` by target name. Raises ConversionError where an explicit opset is above a target's ceiling or
     nothing fits.
@@ -169,7 +174,8 @@ def explain(error: WorkerError) -> str:
 
 
 _TELLING = re.compile(
-    r"error|not support|unsupport|unimplement|can't|cannot|fail|invalid|unable|mismatch|too (?:low|high)|require",
+    r"error|not support|unsupport|unimplement|can't|cannot|fail|invalid|unable|mismatch|too (?:low|high)"
+    r"|require",
     re.IGNORECASE,
 )
 _NOISE = re.compile(

@@ -1,4 +1,4 @@
-"""Other precisions of the canonical model. What comes out is a claim: ``verify`` decides whether it counts."""
+"""Other precisions of the canonical model. What comes out is a claim; ``verify`` decides if it counts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from shipway.registry.errors import ConversionError
 from shipway.registry.verify.golden import Case
 
 _DELICATE = (
-    "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "BatchNormalization", "ReduceMean",
-    "ReduceSum", "GlobalAveragePool", "Exp", "Sigmoid", "Pow", "Div", "Sqrt",
+    "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "BatchNormalization",
+    "ReduceMean", "ReduceSum", "GlobalAveragePool", "Exp", "Sigmoid", "Pow", "Div", "Sqrt",
 )  # fmt: skip
 """Operators in which float16 overflows or drops small terms."""
 
@@ -31,8 +31,8 @@ Judge = Callable[[onnx.ModelProto, bool], float]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One way to make a precision: ``make`` reads the canonical model's file and returns a new model, and what
-    is to be said of it."""
+    """One way to make a precision: ``make`` reads the canonical model's file and returns a new model, with
+    what is to be said of it."""
 
     name: str
     make: Callable[[Path, Judge], tuple[onnx.ModelProto, str]]
@@ -191,10 +191,8 @@ def _channel_axes(of: onnx.GraphProto) -> dict[str, int]:
     axes: dict[str, int] = {}
     dims = {tensor.name: len(tensor.dims) for tensor in of.initializer}
     for node in of.node:
-        if node.op_type == "Conv":
-            axes.setdefault(node.input[1], 0)
-        elif node.op_type == "ConvTranspose":
-            axes.setdefault(node.input[1], 1)
+        if node.op_type in ("Conv", "ConvTranspose"):
+            axes.setdefault(node.input[1], 0 if node.op_type == "Conv" else 1)
         elif node.op_type == "MatMul" and dims.get(node.input[1]) == 2:
             axes.setdefault(node.input[1], 1)
         elif node.op_type == "Gemm":

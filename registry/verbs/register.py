@@ -18,7 +18,7 @@ from shipway.registry.config.model import ConvertConfig
 from shipway.registry.config.project import Project
 from shipway.registry.convert import toolchains
 from shipway.registry.convert.source import Source, read_source
-from shipway.registry.errors import ConversionError, DeliveryError
+from shipway.registry.errors import ConversionError, DeliveryError, VerificationError
 from shipway.registry.nouns import Digest, File, Json, Link, ModelVersion, Variant, check_model_name
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.process import Worker, WorkerError
@@ -175,7 +175,7 @@ def _make(
 def _verified(
     wish: _Wish, identity: Digest, work: Path, converter: Worker | None, clock: _Clock
 ) -> tuple[ModelVersion, Path, Path]:
-    """The version but for its number, the folder that holds its files as MLflow will, and an input example."""
+    """The version but for its number, the folder with its files as MLflow will hold it, an example."""
     from shipway.registry.convert import graph, optimise
     from shipway.registry.verify import chain, golden
 
@@ -206,8 +206,8 @@ def _verified(
         chain.require(
             links,
             f"The conversion of {wish.name} is wrong: its numbers are not the trained model's.",
-            "Nothing was registered. Try another --toolchain or convert.opset; where the difference is one that "
-            "you accept, raise convert.tolerance in deploy.yaml.",
+            "Nothing was registered. Try another --toolchain or convert.opset; where the difference is one "
+            "that you accept, raise convert.tolerance in deploy.yaml.",
         )
         with contextlib.suppress(ConversionError):
             slimmed = optimise.slim(model)
@@ -226,8 +226,8 @@ def _verified(
         )
     variants = [Variant("fp32", (files.describe(path, "model.onnx"),), tuple(links))]
     with clock.phase("variants"):
-        for precision in sorted(set(wish.precisions) - {"fp32"}):
-            variants.append(_variant(wish, precision, path, proof, work, folder))
+        others = sorted(set(wish.precisions) - {"fp32"})
+        variants += [_variant(wish, precision, path, proof, work, folder) for precision in others]
     golden_files, example = _write_golden(folder, work, proof)
     assets = _copy_assets(wish.source.assets, folder)
     draft = ModelVersion(

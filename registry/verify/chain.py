@@ -6,7 +6,7 @@ small errors can't add up unseen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class GoldenSet:
         ]
 
     def excess(self, path: Path, tolerance: Tolerance, *, quick: bool = False) -> float:
-        """How far out the worst output of the model at ``path`` is: at most 1.0 passes. ``quick``: one case."""
+        """How far out the worst output is: at most 1.0 passes. ``quick``: on the first case alone."""
         some = slice(1) if quick else slice(None)
         candidate = measure.run(measure.session(path), self.cases[some])
         link = parity.compare("", "", self.names, self.outputs[some], candidate, tolerance)
@@ -68,45 +68,66 @@ def golden_set(
 ) -> GoldenSet:
     """Find inputs that the model runs on and that tell something, and run the reference on them.
 
-    With ``samples`` those and nothing else. Otherwise two small cases of noise and one with every dynamic axis
-    twice as large; where the outputs hardly vary (a detector sees nothing in noise), pictures of rising
+    With ``samples`` those and nothing else. Otherwise two small cases of noise and one with every dynamic
+    axis twice as large; where the outputs hardly vary (a detector sees nothing in noise), pictures of rising
     contrast until they do.
     Raises ConversionError where the reference runs on nothing that was tried.
     """
-    names = tuple(spec.name for spec in outputs)
+    notes: list[str] = []
     if samples:
         made = reference.run(samples)
-        sizes = tuple(_sizes_of(inputs, case) for case in samples)
-        return GoldenSet(reference.name, names, tuple(samples), tuple(made), sizes)
+        runs = [_Run(_sizes_of(inputs, c), c, o) for c, o in zip(samples, made, strict=True)]
+    else:
+        runs = _seeded_runs(reference, inputs, limits, tolerance, notes)
+    names = tuple(spec.name for spec in outputs)
+    if len(runs[0].outputs) != len(names):
+        raise ConversionError(
+            f"The converted model has {len(names)} outputs, {reference.name} gives {len(runs[0].outputs)}.",
+            remedy="Report this with the model: the converter dropped or split an output.",
+        )
+    return GoldenSet(
+        source=reference.name,
+        names=names,
+        cases=tuple(run.case for run in runs),
+        outputs=tuple(run.outputs for run in runs),
+        sizes=tuple(run.sizes for run in runs),
+        notes=tuple(notes),
+    )
 
-    sizes, first = _first_that_runs(reference, inputs, limits)
-    cases, used, results, notes = [first[0]], [sizes], [first[1]], []
 
-    def add(at: Mapping[str, int], contrast: int | None = None) -> None:
-        case = golden.make_case(inputs, at, seed=SEED + len(cases), limits=limits, contrast=contrast)
-        results.extend(reference.run([case]))
-        cases.append(case)
-        used.append(at)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    sizes: Mapping[str, int]
+    case: Case
+    outputs: list[Array]
 
-    add(sizes)
+
+def _seeded_runs(
+    reference: Reference,
+    inputs: Sequence[TensorSpec],
+    limits: Mapping[str, int],
+    tolerance: Tolerance,
+    notes: list[str],
+) -> list[_Run]:
+    def run(sizes: Mapping[str, int], contrast: int | None = None) -> _Run:
+        case = golden.make_case(inputs, sizes, seed=SEED + len(runs), limits=limits, contrast=contrast)
+        return _Run(sizes, case, reference.run([case])[0])
+
+    runs: list[_Run] = []
+    sizes = _sizes_that_run(run, inputs)
+    runs.append(run(sizes))
+    runs.append(run(sizes))
     if (grown := golden.larger(sizes)) is not None:
         try:
-            add(grown)
+            runs.append(run(grown))
         except ConversionError:
             notes.append(f"the model does not run with {_listed(grown)}")
     pictures = any(golden.is_picture(spec) for spec in inputs)
     for contrast in _CONTRASTS if pictures else (None,):
-        if _is_telling(results, tolerance):
+        if _is_telling([run.outputs for run in runs], tolerance):
             break
-        add(sizes, contrast)
-        for row in (cases, used, results):
-            row.insert(0, row.pop())  # the case that tells most is the one to travel
-    if len(results[0]) != len(names):
-        raise ConversionError(
-            f"The converted model has {len(names)} outputs, {reference.name} gives {len(results[0])}.",
-            remedy="Report this with the model: the converter dropped or split an output.",
-        )
-    return GoldenSet(reference.name, names, tuple(cases), tuple(results), tuple(used), tuple(notes))
+        runs.insert(0, run(sizes, contrast))  # the case that tells most is the one to travel
+    return runs
 
 
 def require(links: Sequence[Link], what: str, remedy: str) -> None:
@@ -118,19 +139,19 @@ def require(links: Sequence[Link], what: str, remedy: str) -> None:
     raise VerificationError(what, why="\n".join([parity.table(links), *notes]), remedy=remedy)
 
 
-def _first_that_runs(
-    reference: Reference, inputs: Sequence[TensorSpec], limits: Mapping[str, int]
-) -> tuple[Mapping[str, int], tuple[Case, list[Array]]]:
+def _sizes_that_run(
+    run: Callable[[Mapping[str, int]], _Run], inputs: Sequence[TensorSpec]
+) -> Mapping[str, int]:
+    """The first sizes of the dynamic axes that the model takes; raises what it said of the first ones."""
     failure: ConversionError | None = None
     for sizes in golden.axis_sizes(inputs):
-        case = golden.make_case(inputs, sizes, seed=SEED, limits=limits)
         try:
-            outputs = reference.run([case])[0]
+            outputs = run(sizes).outputs
         except ConversionError as error:
             failure = failure or error
             continue
         if all(output.size for output in outputs):
-            return sizes, (case, outputs)
+            return sizes
         failure = failure or ConversionError(
             f"The model gives an empty output on {_listed(sizes)}.",
             remedy="Say which shapes it takes, or give real inputs: --input NAME:DTYPE:SHAPE, --samples DIR.",

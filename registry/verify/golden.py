@@ -59,7 +59,7 @@ def parse_input(text: str) -> TensorSpec:
     if not (name and known and shape):
         raise UsageError(
             f"{text!r} is not an input.",
-            remedy="Write NAME:DTYPE:SHAPE, for example x:float32:1x3x48x320 ('?' or a name where it may vary).",
+            remedy="Write NAME:DTYPE:SHAPE, as in x:float32:1x3x48x320 ('?' or a name where it may vary).",
         )
     return TensorSpec(name, str(np.dtype(dtype)), tuple(shape))
 
@@ -110,7 +110,7 @@ def _sizes(spec: TensorSpec, axis: int) -> tuple[int, ...]:
             return (3, 1, 4)
         if any(isinstance(size, int) and size > 4 for size in spec.shape[1:]):
             return _WIDTHS
-        return _IMAGE_WIDTHS if axis == 3 or isinstance(spec.shape[3], int) and axis == 2 else _IMAGE_SIZES
+        return _IMAGE_WIDTHS if axis == 3 or isinstance(spec.shape[3], int) else _IMAGE_SIZES
     return _LENGTHS if len(spec.shape) in (2, 3) and axis == 1 else _OTHER
 
 
@@ -170,7 +170,7 @@ def _values(
 
 
 def _picture(shape: tuple[int, ...], random: np.random.Generator, contrast: int) -> NDArray[np.int64]:
-    """Lines of made-up letters (strokes of 3 by up to 20 pixels), dark on light ground, alike in all channels.
+    """Lines of made-up letters (strokes 3 pixels thick), dark on light ground, alike in all channels.
 
     Detectors and recognisers of text see something in them, and classifiers edges and corners.
     """
@@ -187,7 +187,8 @@ def _picture(shape: tuple[int, ...], random: np.random.Generator, contrast: int)
                     else:
                         at = int(random.integers(0, max(1, tall - 3)))
                         page[:, at : at + 3, :] = GRID_ZERO - contrast
-    return np.clip(grid + random.integers(-2, 3, shape), 0, 255)
+    noisy: NDArray[np.int64] = np.clip(grid + random.integers(-2, 3, shape), 0, 255)
+    return noisy
 
 
 def read_samples(path: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
@@ -223,7 +224,7 @@ def _read_sample(path: Path, inputs: Sequence[TensorSpec]) -> Case:
         if not fits or not np.can_cast(array.dtype, np.dtype(spec.dtype), "same_kind"):
             raise UsageError(
                 f"{path}: {spec.name!r} does not fit the model.",
-                why=f"It is {array.dtype} {list(array.shape)}; the model reads {spec.dtype} {list(spec.shape)}.",
+                why=f"It is {array.dtype} {list(array.shape)}, not {spec.dtype} {list(spec.shape)}.",
             )
         case[spec.name] = np.ascontiguousarray(array, dtype=np.dtype(spec.dtype))
     return case

@@ -35,7 +35,7 @@ def session(path: Path, *, optimise: bool = True) -> Any:
 
 
 def run(loaded: Any, cases: Sequence[Case]) -> list[list[Array]]:
-    """The outputs of each case, in the graph's order. Raises ConversionError where the model can't run one."""
+    """The outputs of each case, in the graph's order. Raises ConversionError where it can't run one."""
     results = []
     for case in cases:
         try:

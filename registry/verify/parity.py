@@ -1,7 +1,8 @@
 """The verdict on two sets of numbers. Pure.
 
 An output passes where ``max_abs <= atol + rtol * scale`` over all golden cases, scale being the largest
-magnitude of the reference. NaN or infinity on either side never passes, nor does another shape or dtype class.
+magnitude of the reference. NaN or infinity on either side never passes, nor does another shape or sort of
+dtype.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def measure_output(
 
 
 def excess(output: OutputMeasure, tolerance: Tolerance) -> float:
-    """``max_abs`` over what is allowed: at most 1.0 passes. 0.0 where nothing is allowed and nothing is off."""
+    """``max_abs`` over what is allowed: at most 1.0 passes."""
     allowed = tolerance.atol + tolerance.rtol * output.scale
     if allowed == 0:
         return 0.0 if output.max_abs == 0 else math.inf
@@ -100,7 +101,7 @@ def is_flat(references: Sequence[Array], allowed: float) -> bool:
 
 
 def cosine_similarity(a: Sequence[Array], b: Sequence[Array]) -> float:
-    """Of two lists of arrays, each taken as one vector, in -1 to 1; 1.0 where both are zero, 0.0 where one is."""
+    """Of two lists of arrays, each taken as one vector; 1.0 where both are zero, 0.0 where one is."""
     x, y = (np.concatenate([np.asarray(part, np.float64).ravel() for part in side]) for side in (a, b))
     largest = max(float(np.abs(x).max(initial=0)), float(np.abs(y).max(initial=0)))
     if largest == 0:
