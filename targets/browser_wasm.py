@@ -1,7 +1,7 @@
 """``browser-wasm``: an ES module around ONNX Runtime Web, a page that shows the golden check, header files.
 
-The runtime is fetched with npm once (see ``npm``), the smallest pair of files that runs on WebAssembly: 14.2 MB,
-where the builds with WebGPU have 27 MB. Building is the only step that may use the network, and only when the
+The runtime is fetched with npm once (see ``npm``), the smallest pair of files that runs on WebAssembly: 14.2 MB
+where the builds with WebGPU have 27 MB. Building is the only step that may use the network, and only while the
 package is not in the cache yet.
 """
 
@@ -33,8 +33,12 @@ _RUNTIME = {
 _ARRAYS = {  # numpy's name: JavaScript's typed array
     **{f"int{bits}": f"Int{bits}Array" for bits in (8, 16, 32)},
     **{f"uint{bits}": f"Uint{bits}Array" for bits in (8, 16, 32)},
-    **{"int64": "BigInt64Array", "uint64": "BigUint64Array", "bool": "Uint8Array"},
-    **{"float16": "Uint16Array", "float32": "Float32Array", "float64": "Float64Array"},
+    "int64": "BigInt64Array",
+    "uint64": "BigUint64Array",
+    "bool": "Uint8Array",
+    "float16": "Uint16Array",
+    "float32": "Float32Array",
+    "float64": "Float64Array",
 }
 
 
@@ -64,7 +68,9 @@ class BrowserOptions(TargetOptions):
     @model_validator(mode="after")
     def _pinned(self) -> BrowserOptions:
         if self.runtime_version != PINNED and self.runtime_integrity == INTEGRITY:
-            raise ValueError("another runtime_version needs its own runtime_integrity (npm view ... dist.integrity)")
+            raise ValueError(
+                "another runtime_version needs its own runtime_integrity (npm view ... dist.integrity)"
+            )
         return self
 
 
@@ -105,7 +111,13 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
         }
         for name in ("model.js", "model.d.ts", "golden.js", "check.mjs", "index.html", "page.js"):
             out.render(name, name, **values)
-        for name in ("package.json", "hosting/nginx.conf", "hosting/_headers", "hosting/cloudfront.json", "README.md"):
+        for name in (
+            "package.json",
+            "hosting/nginx.conf",
+            "hosting/_headers",
+            "hosting/cloudfront.json",
+            "README.md",
+        ):
             out.render(name, name, **values)
         runtime: dict[str, Json] = {
             "name": PACKAGE,

@@ -1,6 +1,6 @@
 """What each JetPack brings to a board, and the ONNX Runtime that there is for it.
 
-JetPack releases: https://developer.nvidia.com/embedded/jetpack-archive. Wheels with GPU support are not on PyPI
+JetPack releases: https://developer.nvidia.com/embedded/jetpack-archive. GPU wheels for boards are not on PyPI
 (https://github.com/microsoft/onnxruntime/issues/20503): for JetPack 5 they are in the Jetson Zoo
 (https://elinux.org/Jetson_Zoo#ONNX_Runtime), from 6 on in NVIDIA's Jetson AI Lab index.
 """
@@ -15,7 +15,7 @@ LAB = "https://pypi.jetson-ai-lab.io"
 
 @dataclass(frozen=True, slots=True)
 class JetPack:
-    """One release line: Jetson Linux (``l4t``), Python, CUDA, TensorRT, ONNX Runtime and where its wheel is."""
+    """One release: Jetson Linux (``l4t``), Python, CUDA, TensorRT, ONNX Runtime and where its wheel is."""
 
     l4t: str
     python: str

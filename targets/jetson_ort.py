@@ -38,8 +38,12 @@ class JetsonOptions(TargetOptions):
     threads: Threads = Field(0, description="CPU threads of one run; 0: as many as there are cores")
     workspace: Size = Field(2**28, description="memory that TensorRT may use to build an engine")
     memory: Size = Field(2 * 2**30, description="memory that the service may use")
-    root: str = Field("", pattern=r"^(/[ -~]*)?$", description="destination on the board, for the systemd unit")
-    host: str = Field("127.0.0.1", pattern=r"^[0-9A-Za-z.:-]+$", description="address that the service listens on")
+    root: str = Field(
+        "", pattern=r"^(/[ -~]*)?$", description="destination on the board, for the systemd unit"
+    )
+    host: str = Field(
+        "127.0.0.1", pattern=r"^[0-9A-Za-z.:-]+$", description="address that the service listens on"
+    )
     port: int = Field(8000, ge=1, le=65535, description="port that the service listens on")
 
     @field_validator("jetpack")

@@ -49,7 +49,7 @@ def check_limits(kind: str, model: OnnxInfo, limits: RuntimeLimits) -> None:
         raise UnsupportedModelError(
             f"{kind} can't run opset {model.opset}.",
             why=f"{limits.why} runs opset {OLDEST_OPSET} to {limits.opset}.",
-            remedy="Register the model again with 'convert: {opset: auto}', which takes what all targets run.",
+            remedy="Register the model again with 'convert: {opset: auto}': it takes what all targets run.",
         )
     if model.ir > limits.ir:
         raise UnsupportedModelError(
@@ -78,7 +78,7 @@ def check_size(kind: str, what: str, size: int, limits: RuntimeLimits) -> None:
         raise UnsupportedModelError(
             f"{what} is too large for {kind}: {format_size(size)} of {format_size(limits.size)}.",
             why="size_limit in deploy.yaml counts every file of the bundle.",
-            remedy="Set 'precision: int8' or 'fp16' for this target, register a smaller model, or raise size_limit.",
+            remedy="Set the target's precision to int8 or fp16, register a smaller model, or raise size_limit.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Finds target kinds by their entry points (group ``shipway.targets``). Imports only the kind that is asked for."""
+"""Finds target kinds by their entry points (group ``shipway.targets``). Imports only what is asked for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def kinds() -> tuple[str, ...]:
 
 
 def load_kind(kind: str) -> type[Target]:
-    """The class of ``kind``. Raises ConfigError where there is none, or where its package can't be imported."""
+    """The class of ``kind``. Raises ConfigError where there is none, or where it can't be imported."""
     entry = _found().get(kind)
     if entry is None:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """The only module that fetches from npm: one pinned package, checked, kept, and not asked for again.
 
-npm's own client does the fetching, so that its proxies, mirrors and logins count. Nothing of the package is run
-or installed: files are read out of the tarball.
+npm's own client does the fetching, so that its proxies, mirrors and logins count. Nothing of the package is
+run or installed: files are read out of the tarball.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def tarball(name: str, version: str, integrity: str, local: Path | None = None) 
         if not local.is_file():
             raise ConfigError(
                 f"runtime_tarball: there is no file {local}.",
-                remedy=f"Put the result of 'npm pack {name}@{version}' there, or remove the key to fetch it with npm.",
+                remedy=f"Put the result of 'npm pack {name}@{version}' there, or remove the key.",
             )
         return _checked(local, name, version, integrity)
     kept = cache_folder() / f"{name}-{version}.tgz"
@@ -81,7 +81,15 @@ def _fetch(name: str, version: str, folder: Path) -> Path:
             remedy="Install Node.js (it brings npm), or set runtime_tarball to the result of "
             f"'npm pack {name}@{version}' made on another machine.",
         )
-    argv = [npm, "pack", f"{name}@{version}", "--ignore-scripts", "--loglevel=error", "--pack-destination", "."]
+    argv = [
+        npm,
+        "pack",
+        f"{name}@{version}",
+        "--ignore-scripts",
+        "--loglevel=error",
+        "--pack-destination",
+        ".",
+    ]
     done = process.run(argv, cwd=folder, timeout=_TIMEOUT)
     packed = sorted(folder.glob("*.tgz"))
     if done.code != 0 or len(packed) != 1:
@@ -89,7 +97,7 @@ def _fetch(name: str, version: str, folder: Path) -> Path:
         raise DeliveryError(
             f"npm could not fetch {name} {version}.",
             why="It took too long." if done.timed_out else said[-800:],
-            remedy="Check the network and npm's configuration, or set runtime_tarball to a copy of the package.",
+            remedy="Check the network and npm's settings, or set runtime_tarball to a copy of the package.",
         )
     return packed[0]
 
@@ -104,6 +112,6 @@ def _checked(path: Path, name: str, version: str, integrity: str) -> Path:
         raise IntegrityError(
             f"{path} is not {name} {version}.",
             why=f"Its integrity is {found}, expected {integrity}.",
-            remedy="Fetch the package again, or give the runtime_integrity that its publisher gives for this version.",
+            remedy="Fetch the package again, or set runtime_integrity to what npm says of this version.",
         )
     return path

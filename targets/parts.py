@@ -88,14 +88,16 @@ def python_runtime(
         "version": version,
         "opset": limits.opset,
         "ir": limits.ir,
-        "providers": [{"name": PROVIDERS[name], "options": dict(options.get(name, {}))} for name in providers],
+        "providers": [
+            {"name": PROVIDERS[name], "options": dict(options.get(name, {}))} for name in providers
+        ],
         "require_provider": PROVIDERS[require] if require else None,
         "threads": threads,
     }
 
 
 def tensorrt_options(precision: str, workspace: int) -> dict[str, str]:
-    """https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html; ``workspace`` in bytes."""
+    """``workspace`` in bytes. https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html"""
     return {
         "trt_engine_cache_enable": "1",
         "trt_fp16_enable": "1" if precision == "fp16" else "0",

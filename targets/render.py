@@ -4,8 +4,8 @@ Whatever a template prints must pass through the filter of the language around i
 whole literal of that language, quotes and all. A string that passed no filter is refused, so that a model
 called ``"; rm -rf /`` is a name in a shell script and nothing else.
 
-A kind's own folder holds its templates; ``common`` holds what kinds share. A project's ``templates:`` folder is
-asked first, by the same names: ``my-templates/browser-wasm/README.md.j2`` stands in for the built-in one.
+A kind's own folder holds its templates; ``common`` holds what kinds share. A project's ``templates:`` folder
+is asked first, by the same names: ``my-templates/browser-wasm/README.md.j2`` stands in for the built-in one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def _js(value: Json) -> Literal:
 def _yaml(value: Json) -> Literal:
     """A YAML flow scalar or collection: JSON, with what YAML finds unprintable escaped (YAML 1.2, 5.1)."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return Literal(re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text))
+    return Literal(
+        re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text)
+    )
 
 
 def _shell(value: Json) -> Literal:
@@ -65,7 +67,7 @@ def _kotlin(value: Json) -> Literal:
 
 
 def _swift(value: Json) -> Literal:
-    """A Swift string literal; Swift writes scalars as ``\\u{...}`` (The Swift Programming Language, Lexis)."""
+    """A Swift string literal; Swift writes scalars as ``\\u{...}`` (its reference, Lexical Structure)."""
     plain = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
     body = "".join(
         plain.get(c) or (c if c.isascii() and c.isprintable() else f"\\u{{{ord(c):x}}}") for c in str(value)
@@ -74,7 +76,7 @@ def _swift(value: Json) -> Literal:
 
 
 def _prototext(value: Json) -> Literal:
-    """A string of protobuf's text format: UTF-8 bytes, octal where not plain (Text Format Spec, String Values)."""
+    """A string of protobuf's text format: UTF-8 bytes, octal where not plain (its spec, String Values)."""
     body = "".join(
         f"\\{byte:03o}" if byte < 0x20 or byte > 0x7E or chr(byte) in "\"'\\" else chr(byte)
         for byte in str(value).encode()
@@ -152,7 +154,7 @@ def _finalize(value: object) -> object:
 
 
 def label(name: str) -> str:
-    """``name`` as Kubernetes and Docker want their names: lower case, digits and single dashes, 63 at most."""
+    """``name`` as Kubernetes and Docker want names: lower case, digits and single dashes, 63 at most."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].rstrip("-") or "model"
 
 
@@ -197,7 +199,7 @@ class Renderer:
         return environment
 
     def render(self, template: str, values: Mapping[str, Json]) -> str:
-        """Render ``template`` (its name without ``.j2``). Raises ConfigError, naming the file and the line."""
+        """Render ``template`` (its name without ``.j2``). Raises ConfigError naming the file and the line."""
         from jinja2 import TemplateError
 
         name = template + SUFFIX

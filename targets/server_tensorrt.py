@@ -1,7 +1,7 @@
 """``server-tensorrt``: a Triton model repository, and a server of its own for hosts without Triton.
 
-Both run the same ONNX file on ONNX Runtime with TensorRT, CUDA and CPU in that order. TensorRT engines are built
-on the host that runs them (they fit one GPU and one TensorRT release) and cached there; none is shipped.
+Both run the same ONNX file on ONNX Runtime with TensorRT, CUDA and CPU in that order. TensorRT engines are
+built on the host that runs them (they fit one GPU and one TensorRT release) and cached there; none is shipped.
 
 ``config.pbtxt``: https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md;
 keys of the TensorRT accelerator: https://github.com/triton-inference-server/onnxruntime_backend#readme
@@ -35,12 +35,15 @@ Shape = tuple[Annotated[int, Field(ge=1)], ...]
 
 _TYPES = {
     **{f"{sign}int{bits}": f"TYPE_{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    **{"bool": "TYPE_BOOL", "float16": "TYPE_FP16", "float32": "TYPE_FP32", "float64": "TYPE_FP64"},
+    "bool": "TYPE_BOOL",
+    "float16": "TYPE_FP16",
+    "float32": "TYPE_FP32",
+    "float64": "TYPE_FP64",
 }
 
 
 class Profile(BaseModel):
-    """Shapes of one input that TensorRT makes its engine for: smallest, usual and largest, all of one rank."""
+    """Shapes of one input that TensorRT makes its engine for: smallest, usual and largest, of one rank."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +55,9 @@ class Profile(BaseModel):
     def _ordered(self) -> Profile:
         if not len(self.min) == len(self.opt) == len(self.max):
             raise ValueError("min, opt and max must have as many dimensions as each other")
-        if not all(low <= usual <= high for low, usual, high in zip(self.min, self.opt, self.max, strict=True)):
+        if not all(
+            low <= usual <= high for low, usual, high in zip(self.min, self.opt, self.max, strict=True)
+        ):
             raise ValueError("each dimension must rise from min over opt to max")
         return self
 
@@ -66,7 +71,9 @@ class ServerOptions(TargetOptions):
     require_provider: Provider | None = Field(
         None, description="the check fails unless this provider is the one in use"
     )
-    shapes: dict[str, Profile] = Field({}, description="min, opt and max shape of dynamic inputs, for TensorRT")
+    shapes: dict[str, Profile] = Field(
+        {}, description="min, opt and max shape of dynamic inputs, for TensorRT"
+    )
     max_batch: int = Field(8, ge=0, description="largest batch that Triton forms; 0: none")
     batch_delay_us: int = Field(1000, ge=0, description="how long Triton waits to fill a batch")
     workspace: Size = Field(2**30, description="GPU memory that TensorRT may use to build an engine")
@@ -128,7 +135,7 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
                 )
             if len(profile.min) != len(known[name].shape):
                 raise ConfigError(
-                    f"shapes.{name} has {len(profile.min)} dimensions, the model's input {len(known[name].shape)}.",
+                    f"shapes.{name} has {len(profile.min)} dimensions, the input {len(known[name].shape)}.",
                     remedy="Correct 'shapes' of the target in deploy.yaml.",
                 )
 

@@ -1,0 +1,84 @@
+"""``shipway bundle``: a version packaged for one target, in the store and, if wanted, in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from shipway.registry import files
+from shipway.registry.config.project import Project
+from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, UsageError
+from shipway.registry.nouns import ModelVersion
+from shipway.registry.observe import SILENT, Observer
+from shipway.registry.store.store import Store
+from shipway.targets.base import VerifiedModel
+from shipway.targets.build import build
+from shipway.targets.manifest import MANIFEST, Manifest
+
+
+def build_bundle(
+    project: Project, version: ModelVersion, target_name: str, observer: Observer = SILENT
+) -> Manifest:
+    """The bundle of ``version`` for a target of ``deploy.yaml``; its files are in the store afterwards.
+
+    Built once: the same version, options and templates give what was built before. Raises NotFoundError where
+    the version lacks the target's precision, UnsupportedModelError where the target's runtime can't run it.
+    """
+    target = project.target(target_name)
+    options = project.config.targets[target_name].options
+    variant = version.variant(options.precision)
+    if variant is None:
+        raise NotFoundError(
+            f"{version.ref} has no {options.precision} form, which target {target_name!r} asks for.",
+            why=f"It has {', '.join(have.precision for have in version.variants)}.",
+            remedy="Register the model again: that makes what the targets of deploy.yaml ask for.",
+        )
+    tolerance = project.config.conversion(version.name).allowed(options.precision)
+    with observer.phase(f"bundle for {target_name}"):
+        return build(
+            target, options, VerifiedModel(version, variant, tolerance), project.store, project.templates
+        )
+
+
+def export(store: Store, manifest: Manifest, out: Path) -> None:
+    """Copy a bundle out of the store to ``out``, which appears whole or not at all.
+
+    Copies, never links: whoever asked for the folder may edit it. Raises UsageError where ``out`` holds
+    something, DeliveryError where it can't be written, IntegrityError where the store's bytes are not the
+    bundle's.
+    """
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"{out} is not an empty folder.", remedy="Name a new folder with --out.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name[:64]}.", suffix=".tmp", dir=out.parent))
+        try:
+            _fill(store, manifest, staging)
+            staging.chmod(0o755)
+            staging.rename(out)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(staging)
+    except OSError as error:
+        raise DeliveryError(
+            f"The bundle can't be written to {out}.",
+            why=f"{error.strerror or error}: {error.filename or out}",
+            remedy="Free space or mend the permissions there, or name another folder.",
+        ) from error
+
+
+def _fill(store: Store, manifest: Manifest, folder: Path) -> None:
+    for file in manifest.files:
+        try:
+            files.copy_atomic(store.open(file), folder / file.path, expect=file.digest)
+        except ValueError as error:
+            raise IntegrityError(
+                f"The store's copy of {file.path} was altered.",
+                why=str(error),
+                remedy=f"Register {manifest.model} again: that puts the files back.",
+            ) from error
+        (folder / file.path).chmod(0o755 if file.path in manifest.executables else 0o644)
+    (folder / MANIFEST).write_bytes(manifest.to_bytes())
+    (folder / MANIFEST).chmod(0o644)
