@@ -68,11 +68,17 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
         return _interrupted(as_json=as_json)
     except BrokenPipeError:
         raise
+    except SystemExit as error:  # that is how typer leaves when the reader went away
+        if isinstance(error.__context__, BrokenPipeError):
+            raise error.__context__ from None
+        raise
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)
         if as_json:
             output.print_json(failures.document(error))
         return failures.BUG.exit
+    if code == failures.INTERRUPTED.exit:  # that is how newer typer answers Ctrl-C
+        return _interrupted(as_json=as_json)
     return code if isinstance(code, int) else 0
 
 

@@ -239,7 +239,9 @@ class TargetConfig:
 
 
 _Target = Annotated[
-    TargetConfig, PlainValidator(lambda value: value), WithJsonSchema({"$ref": "#/$defs/TargetConfig"})
+    TargetConfig,
+    PlainValidator(lambda value: value),
+    WithJsonSchema({"type": "object"}),  # schema.py puts the kinds' options in its place
 ]
 
 

@@ -18,8 +18,8 @@ def schema() -> Json:
     definitions: dict[str, Any] = document["$defs"]
     definitions["EnvironmentConfig"] = _environment(definitions["EnvironmentConfig"])
     definitions["StoreConfig"] = {"anyOf": [{"type": "string"}, definitions["StoreConfig"]]}
-    definitions.pop("TargetOptions", None)
     definitions["TargetConfig"] = {"oneOf": [_kind(kind, definitions) for kind in kinds()]}
+    document["properties"]["targets"]["additionalProperties"] = {"$ref": "#/$defs/TargetConfig"}
     for section in ("targets", "environments"):
         document["properties"][section]["propertyNames"] = {"pattern": f"^{NAME.pattern}$"}
     return {"$schema": _DIALECT, **document}
