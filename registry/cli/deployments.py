@@ -121,7 +121,9 @@ def status(found: Status, *, grid: bool) -> Iterator[Block]:
 
 def _grid(found: Status) -> Table:
     names = dict.fromkeys(target for targets in found.values() for target in targets)
-    rows = [(name, *(_square(targets.get(name)) for targets in found.values())) for name in names]
+    rows: list[tuple[str | Cell, ...]] = [
+        (name, *(_square(targets.get(name)) for targets in found.values())) for name in names
+    ]
     return Table(("target", *found), rows)
 
 

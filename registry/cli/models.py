@@ -112,13 +112,25 @@ def bundle(
 def verify(
     context: typer.Context,
     dir_or_ref: Annotated[str, typer.Argument(help="A bundle's folder or a version.")],
+    digests_only: Annotated[
+        bool, typer.Option("--digests-only", help="Leave the numbers alone: runs nothing.")
+    ] = False,
 ) -> None:
     """Check a bundle or a version again.
 
     Digests of all files, and the numbers on the golden inputs.
     """
+    from shipway.registry.cli import tables
+    from shipway.registry.verbs.verify import is_bundle, verify_bundle, verify_version
 
     session = Session.of(context)
+    run = not digests_only
+    with session.observing() as observer:
+        if is_bundle(dir_or_ref):
+            done = verify_bundle(Path(dir_or_ref), run=run, observer=observer)
+        else:
+            done = verify_version(session.placed, ModelRef.parse(dir_or_ref), run=run, observer=observer)
+    session.emit(done.to_json, lambda: tables.verified(done))
 
 
 def inspect(context: typer.Context, ref: Ref, precision: Annotated[str, typer.Option()] = "fp32") -> None:

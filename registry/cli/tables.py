@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from shipway.registry.units import format_size
 if TYPE_CHECKING:
     from shipway.registry.verbs.doctor import Finding
     from shipway.registry.verbs.register import Registered
+    from shipway.registry.verbs.verify import Verified
     from shipway.registry.verbs.versions import Difference, Listed
     from shipway.targets.manifest import Manifest
 
@@ -30,7 +32,7 @@ def registered(done: Registered) -> Iterator[Block]:
         return
     yield Cell(f"Registered {version.ref}", BOLD)
     yield f"  {version.digest}, {version.toolchain}, opset {version.opset}"
-    yield links(version)
+    yield links(chain(version))
 
 
 def registered_json(done: Registered) -> Json:
@@ -52,10 +54,10 @@ def chain(version: ModelVersion) -> list[Link]:
     return list(dict.fromkeys([*version.links, *(link for v in version.variants for link in v.links)]))
 
 
-def links(version: ModelVersion) -> Table:
-    """Every link of the chain with every output's numbers."""
+def links(found: Sequence[Link]) -> Table:
+    """Every link with every output's numbers."""
     rows: list[tuple[str | Cell, ...]] = []
-    for link in chain(version):
+    for link in found:
         for output in link.outputs:
             good = link.passed or link.tolerance.allows(output.max_abs, output.scale)
             verdict = Cell("failed", BAD) if not good else Cell("passed", GOOD)
@@ -116,7 +118,7 @@ def shown(version: ModelVersion, live: Sequence[str]) -> Iterator[Block]:
         ("interface", "name", "type", "shape"),
         [*_specs("input", version.inputs), *_specs("output", version.outputs)],
     )
-    yield links(version)
+    yield links(chain(version))
     yield Table(("file", "size", "sha256"), list(_files(version)))
 
 
@@ -180,10 +182,36 @@ def _size(variant: Variant | None) -> str:
     return format_size(variant.size) if variant else "-"
 
 
+def bundle_json(manifest: Manifest, out: Path) -> Json:
+    return {
+        "out": str(out),
+        "bundle": str(manifest.digest),
+        "kind": manifest.kind,
+        "model": manifest.model,
+        "version": manifest.version,
+        "files": len(manifest.files),
+        "size": manifest.size,
+        "check": list(manifest.check),
+    }
+
+
 def bundle(manifest: Manifest, out: Path) -> Iterator[Block]:
     yield Cell(f"Wrote {out}: {manifest.kind} bundle of {manifest.model}/{manifest.version}", BOLD)
     yield f"  {manifest.digest}, {len(manifest.files)} files, {format_size(manifest.size)}"
-    yield f"  Check it: cd {out} && {' '.join(manifest.check)}"
+    yield f"  Check it: cd {shlex.quote(str(out))} && {shlex.join(manifest.check)}"
+
+
+def verified(done: Verified) -> Iterator[Block]:
+    what = f"{done.kind} bundle" if done.kind else "version"
+    yield Cell(f"The {what} of {done.model}/{done.version} is as it was recorded.", BOLD)
+    yield f"  {done.files} files, {format_size(done.size)}, {done.digest}"
+    if done.check is not None:
+        worst, p50 = number(done.check["max_abs"]), done.check["p50_ms"]
+        yield f"  Golden check on {done.check['provider']}: max abs {worst}, p50 {p50:.1f} ms"
+    if done.links:
+        yield links(done.links)
+    if done.check is None and not done.links:
+        yield "  The numbers were not measured."
 
 
 def findings(found: Sequence[Finding]) -> Iterator[Block]:

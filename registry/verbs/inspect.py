@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from shipway.registry.config.project import Project
 from shipway.registry.errors import NotFoundError, UsageError
@@ -25,8 +27,7 @@ def inspect(project: Project, ref: ModelRef, precision: str = "fp32") -> None:
     version = resolve(project, ref)
     with tempfile.TemporaryDirectory(prefix="shipway-") as folder:
         graph = lay_out(project.store, version.ref, version.variant(precision), Path(folder))
-        import netron
-
+        netron: Any = importlib.import_module("netron")
         netron.start(str(graph), browse=True)
         netron.wait()
 
