@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -189,10 +190,7 @@ def _give_up(
         for target in reversed(run.pointed):
             point_back(deliveries[target], claims[target].before)
         for move in plan.changes:
-            delivery = deliveries[move.target]
-            delivery.clear(move.release.id)
-            if move.fresh and move.target not in run.pointed:
-                delivery.perform(Prune(move.release.id))  # nobody ever saw it
+            _tidy(deliveries[move.target], move, seen=move.target in run.pointed)
         for started in claims.values():
             _record(ledger, started, outcome, run, detail)
     except ShipwayError as second:
@@ -200,6 +198,14 @@ def _give_up(
         if isinstance(error, ShipwayError):
             error.why = f"{error.why}\nUndoing it did not end either: {second}".strip()
             error.remedy = f"{error.remedy} The next shipway command undoes what is left.".strip()
+
+
+def _tidy(delivery: Delivery, move: Move, *, seen: bool) -> None:
+    """Remove what was put there in vain. A destination that can't be used keeps it: it harms nobody."""
+    with contextlib.suppress(DeliveryError):
+        delivery.clear(move.release.id)
+        if move.fresh and not seen:  # what clients saw as live, they may still be reading
+            delivery.perform(Prune(move.release.id))
 
 
 def _record(ledger: Ledger, started: Started, outcome: OutcomeName, run: _Run, detail: str) -> None:

@@ -11,12 +11,13 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from shipway.registry.deploy.execute import point_back
-from shipway.registry.errors import ShipwayError
+from shipway.registry.errors import DeliveryError, ShipwayError
 from shipway.registry.ledger import owner
 from shipway.registry.ledger.events import INTERRUPTED, LIVE, Ended, Place, Started
 from shipway.registry.ledger.ledger import Ledger
@@ -109,7 +110,8 @@ def _settle(
         delivery = deliveries[part.started.place]
         if part.pointed and not done:
             point_back(delivery, part.started.before)
-        delivery.clear(part.started.release)
+        with contextlib.suppress(DeliveryError):
+            delivery.clear(part.started.release)
     detail = f"killed ({found.owner}); " + (
         "all of it was in place" if done else f"undone{failure and ': ' + failure}"
     )

@@ -1,0 +1,167 @@
+"""Plans are data: what is wanted and what is there give the steps, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from deploy_scene import bundle
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipway.registry.config.project import Project
+from shipway.registry.deploy.plan import Plan, Seen, Wanted, plan_promotion
+from shipway.registry.nouns import Digest, File, Tolerance
+from shipway.targets.manifest import Manifest
+from shipway.targets.steps import Command, Gate, Point, Pointer, Prune, Release, Reuse, Seal, Send, Stage
+
+FILES = tuple(File(name, Digest.of(name.encode()), 10) for name in ("a", "b", "c"))
+RELEASE = Release(
+    Manifest(
+        kind="jetson-ort",
+        model="ocr",
+        version=2,
+        model_digest=Digest.of(b"model"),
+        precision="fp32",
+        files=FILES,
+        inputs=(),
+        outputs=(),
+        opset=17,
+        ir=8,
+        tolerance=Tolerance(1e-5, 1e-5),
+        check=("python3", "check.py"),
+        graph="a",
+    )
+)
+OLD = Pointer("prod", "one", 4, "ocr", 1, Digest.of(b"old"), "ocr-1-old")
+NEW = Pointer("prod", "one", 4, "ocr", 2, RELEASE.bundle, RELEASE.id)
+FRESH = Seen(serial=4, live=OLD, pointer=OLD, placed=False, releases=(OLD.release,))
+
+
+def plan(seen: Seen, **options: object) -> Plan:
+    want = Wanted("one", RELEASE, **options)  # type: ignore[arg-type]
+    return plan_promotion("promote", "prod", [want], {"one": seen})
+
+
+def shape(plan: Plan) -> str:
+    """``Stage Send:a Seal Point``: the steps' kinds, with the file's path where there is one."""
+    steps = [task.step for task in plan.tasks]
+    return " ".join(
+        type(step).__name__ + (f":{step.file.path}" if isinstance(step, Send | Reuse) else "")
+        for step in steps
+    )
+
+
+def test_a_fresh_release_is_staged_sent_sealed_pointed_and_gated() -> None:
+    made = plan(FRESH)
+    assert shape(made) == "Stage Send:a Send:b Send:c Seal Point Gate"
+    (move,) = made.moves
+    assert (move.serial, move.before, move.send, move.unchanged) == (5, OLD, 30, False)
+
+
+def test_what_the_destination_holds_is_reused() -> None:
+    made = plan(replace(FRESH, held=frozenset({FILES[1].digest})))
+    assert shape(made) == "Stage Reuse:b Send:a Send:c Seal Point Gate"
+    assert made.send == 20
+
+
+def test_a_placed_release_is_checked_and_sends_nothing() -> None:
+    made = plan(replace(FRESH, placed=True), restores=1)
+    assert shape(made) == "Seal Point Gate"
+    assert made.send == 0
+    assert made.moves[0].restores == 1
+
+
+def test_activation_comes_before_the_pointer_and_gates_after_it() -> None:
+    activation = (Command(RELEASE, ("build",), "engine"),)
+    made = plan(FRESH, activation=activation, gates=(("check", {}), ("command", {"argv": ["x"]})))
+    assert shape(made) == "Stage Send:a Send:b Send:c Seal Command Point Gate Gate Gate"
+    gates = [task.step for task in made.tasks if isinstance(task.step, Gate)]
+    assert [gate.name for gate in gates] == ["digests", "check", "command"]
+    assert gates[2].options["argv"] == ["x"]
+    assert gates[2].options["deployment"]["serial"] == 5
+
+
+def test_what_is_live_and_in_place_is_left_alone() -> None:
+    made = plan(replace(FRESH, live=NEW, pointer=NEW, placed=True))
+    assert made.tasks == ()
+    assert made.changes == ()
+    assert (made.moves[0].unchanged, made.moves[0].serial) == (True, 4)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"placed": False},  # its files were removed
+        {"placed": True, "damaged": True},  # a byte was changed
+        {"placed": True, "pointer": None},  # the pointer was removed
+        {"placed": True, "pointer": OLD},  # somebody moved the pointer back by hand
+    ],
+)
+def test_what_is_live_by_the_ledger_alone_is_put_right(there: dict[str, object]) -> None:
+    made = plan(replace(replace(FRESH, live=NEW, pointer=NEW), **there))  # type: ignore[arg-type]
+    assert "Seal Point Gate" in shape(made)
+    assert made.moves[0].serial == 5
+
+
+def test_pruning_spares_live_candidate_and_the_kept() -> None:
+    there = replace(
+        FRESH,
+        releases=("bad", "ocr-1-old", "older", "oldest", "ancient", RELEASE.id),
+        chain=("ocr-1-old", "older", "oldest", "ancient"),
+    )
+    pruned = [task.step for task in plan(there, keep=1).tasks if isinstance(task.step, Prune)]
+    assert pruned == [Prune("bad"), Prune("oldest"), Prune("ancient")]
+
+
+def test_no_pointer_moves_before_every_release_is_in_place_and_nothing_is_pruned_before_every_gate() -> None:
+    wanted = [Wanted(target, RELEASE, keep=1, gates=(("check", {}),)) for target in ("one", "two")]
+    seen = replace(FRESH, releases=("bad", "ocr-1-old"), chain=("ocr-1-old",))
+    made = plan_promotion("promote", "prod", wanted, {"one": seen, "two": replace(seen, serial=9)})
+    kinds = [type(task.step) for task in made.tasks]
+    last_seal = max(index for index, kind in enumerate(kinds) if kind is Seal)
+    assert last_seal < kinds.index(Point)
+    last_gate = max(index for index, kind in enumerate(kinds) if kind is Gate)
+    assert last_gate < kinds.index(Prune)
+    assert [move.serial for move in made.moves] == [5, 10]
+
+
+@given(st.data())
+def test_whatever_is_there_the_rules_hold(data: st.DataObject) -> None:
+    names = [OLD.release, RELEASE.id, "x", "y", "z"]
+    seen = Seen(
+        serial=data.draw(st.integers(0, 9)),
+        live=data.draw(st.sampled_from([None, OLD, NEW])),
+        pointer=data.draw(st.sampled_from([None, OLD, NEW])),
+        placed=data.draw(st.booleans()),
+        damaged=data.draw(st.booleans()),
+        held=frozenset(data.draw(st.sets(st.sampled_from([file.digest for file in FILES])))),
+        releases=tuple(data.draw(st.lists(st.sampled_from(names), unique=True))),
+        chain=tuple(data.draw(st.lists(st.sampled_from(names), unique=True))),
+    )
+    keep = data.draw(st.integers(1, 3))
+    made = plan(seen, keep=keep)
+    steps = [task.step for task in made.tasks]
+    pruned = {step.release for step in steps if isinstance(step, Prune)}
+    assert not pruned & {RELEASE.id, *seen.chain[: keep + 1]}
+    assert not pruned & {pointer.release for pointer in (seen.live, seen.pointer) if pointer}
+    if not made.moves[0].unchanged:
+        points = [index for index, step in enumerate(steps) if isinstance(step, Point)]
+        assert len(points) == 1
+        assert any(isinstance(step, Seal) for step in steps[: points[0]])
+        assert steps[points[0] + 1] == Gate(RELEASE, "digests", {})
+        sent = {step.file for step in steps if isinstance(step, Send | Reuse)}
+        assert sent == (set() if seen.placed else set(FILES))
+        assert any(isinstance(step, Stage) for step in steps) == (not seen.placed)
+
+
+def test_a_plan_is_json_and_text(project: Project) -> None:
+    manifest = bundle(project, 2)
+    made = plan_promotion("promote", "prod", [Wanted("one", Release(manifest))], {"one": FRESH}, reason="why")
+    data = json.loads(json.dumps(made.to_json()))
+    assert data["bytes_to_send"] == made.send
+    assert data["steps"][0]["step"] == "stage"
+    assert data["targets"][0]["version"] == 2
+    assert data["reason"] == "why"
+    assert "one: send model/graph.onnx" in str(made)
