@@ -1,8 +1,8 @@
 """``browser-wasm``: an ES module around ONNX Runtime Web, a page that shows the golden check, header files.
 
-The runtime is fetched with npm once (see ``npm``), the smallest pair of files that runs on WebAssembly: 14.2 MB
-where the builds with WebGPU have 27 MB. Building is the only step that may use the network, and only while the
-package is not in the cache yet.
+The runtime is fetched with npm once (see ``npm``), the smallest pair of files that runs on WebAssembly: 14.2
+MB where the builds with WebGPU have 27 MB. Building is the only step that may use the network, and only while
+the package is not in the cache.
 """
 
 from __future__ import annotations

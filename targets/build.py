@@ -88,7 +88,7 @@ def renderer_of(target: Target, overrides: Path | None) -> Renderer:
 
 
 def inputs_digest(target: Target, options: TargetOptions, model: VerifiedModel, templates: Digest) -> Digest:
-    """Names all that shapes a bundle. What does not reach it (when it was registered, how fast) is left out."""
+    """Names all that shapes a bundle. What does not reach it (when it was registered) is left out."""
     version = model.version.to_json()
     shaping = (
         *("name", "version", "digest", "toolchain", "opset", "ir", "operators"),

@@ -78,7 +78,7 @@ def check_size(kind: str, what: str, size: int, limits: RuntimeLimits) -> None:
         raise UnsupportedModelError(
             f"{what} is too large for {kind}: {format_size(size)} of {format_size(limits.size)}.",
             why="size_limit in deploy.yaml counts every file of the bundle.",
-            remedy="Set the target's precision to int8 or fp16, register a smaller model, or raise size_limit.",
+            remedy="Set the target's precision to int8 or fp16, use a smaller model, or raise size_limit.",
         )
 
 

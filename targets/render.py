@@ -102,6 +102,11 @@ def _cell(value: Json) -> Literal:
     return Literal(_code(value).replace("|", "\\|"))
 
 
+def _csv(value: Json) -> Literal:
+    """Plain words between commas. Anything else in them is a ValueError."""
+    return Literal(",".join(_word(item) for item in value))
+
+
 def _python(value: Json) -> Literal:
     """A Python literal in ASCII."""
     return Literal(ascii(value))
@@ -132,6 +137,7 @@ def _word(value: Json) -> Literal:
 FILTERS: Mapping[str, Callable[[Any], Literal]] = {
     "cell": _cell,
     "code": _code,
+    "csv": _csv,
     "html": _html,
     "js": _js,
     "json": _json,

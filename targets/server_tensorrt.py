@@ -1,7 +1,7 @@
 """``server-tensorrt``: a Triton model repository, and a server of its own for hosts without Triton.
 
 Both run the same ONNX file on ONNX Runtime with TensorRT, CUDA and CPU in that order. TensorRT engines are
-built on the host that runs them (they fit one GPU and one TensorRT release) and cached there; none is shipped.
+built on the host that runs them (they fit one GPU and one TensorRT) and cached there; none is shipped.
 
 ``config.pbtxt``: https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md;
 keys of the TensorRT accelerator: https://github.com/triton-inference-server/onnxruntime_backend#readme
