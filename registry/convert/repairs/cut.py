@@ -37,7 +37,7 @@ class Joint:
     gives: tuple[str, ...]
     given: tuple[Type | None, ...]
     blocks: tuple[str, ...] = ()
-    constants: Mapping[int, Any] = field(default_factory=dict)
+    constants: Mapping[int, Any] = field(default_factory=dict[int, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Part:
     program: Program
     joints: tuple[Joint, ...]
     arguments: tuple[str, ...] = ()
+    argument_types: tuple[Type, ...] = ()
     results: tuple[str, ...] = ()
     captured: frozenset[str] = frozenset()  # inputs that are values of the part around it
 
@@ -121,11 +122,12 @@ class _PartBuilder:
         self.inner: list[Part] = []
         self.captured: set[str] = set()
         self.column = 0
+        self.imported: dict[int, int] = {}
 
     def build(
         self, ops: list[Op], arguments: list[tuple[int, Op]], results: list[int] | None
     ) -> Iterator[Part]:
-        """This part, then the parts inside it. ``results`` is None for the main one, which has its fetches."""
+        """This part, then the parts inside it. ``results`` is None for the main one."""
         numbers = {number: self._new_argument(number, raw) for number, raw in arguments}
         ops = pir.renumber(ops, numbers)
         results = None if results is None else [numbers.get(number, number) for number in results]
@@ -137,12 +139,18 @@ class _PartBuilder:
         joints = [joint for op in ops if (joint := self._place(op)) is not None]
         result_names = tuple(f"{self.name}.out.{index}" for index in range(len(results or ())))
         self.ops += self.tail
-        self._import([*self.ops], results or [])
+        self._import(results or [])
         for name, number in zip(result_names, results or (), strict=True):
             self._fetch(self.imported.get(number, number), name, self.ops)
         program = pir.with_ops(self.shared.program, [*self.shared.parameters, *self.ops])
         yield Part(
-            self.name, program, tuple(joints), argument_names, result_names, frozenset(self.captured)
+            name=self.name,
+            program=program,
+            joints=tuple(joints),
+            arguments=argument_names,
+            argument_types=tuple(pir.known_type(raw) for _, raw in arguments),
+            results=result_names,
+            captured=frozenset(self.captured),
         )
         yield from self.inner
 
@@ -156,7 +164,7 @@ class _PartBuilder:
         if not self.shared.wanted(op, self.shared.types):
             self.ops.append(op)
             return None
-        takes = [number and self._name(number) or "" for number in pir.inputs(op)]
+        takes = [self._name(number) if number else "" for number in pir.inputs(op)]
         blocks = []
         for block in pir.blocks_of(op):
             for number in self._free(block):
@@ -220,10 +228,10 @@ class _PartBuilder:
         into += pir.fetch_ops(number, self.shared.raw[number], name, self.column, fresh)
         self.column += 1
 
-    def _import(self, ops: list[Op], results: list[int]) -> None:
+    def _import(self, results: list[int]) -> None:
         """Give this part what its operators take from around it: constants made again, the rest as inputs."""
-        missing = sorted((pir.used(ops) | set(results)) - self.own - {0})
-        self.imported: dict[int, int] = {}
+        present = pir.defined(self.ops) | self.shared.parameter_numbers
+        missing = sorted((pir.used(self.ops) | set(results)) - present)
         before: list[Op] = []
         for number in missing:
             if number in self.shared.constants:

@@ -138,6 +138,14 @@ def tensor_type(raw: Op) -> Type | None:
     return Type(_DTYPES[raw["D"][0]["#"]], tuple(raw["D"][1]))
 
 
+def known_type(raw: Op) -> Type:
+    """A raw type read; raises UnknownFormError for what is no dense tensor."""
+    type = tensor_type(raw)
+    if type is None:
+        raise UnknownFormError("a list of tensors crosses a cut")
+    return type
+
+
 def used(ops: Sequence[Op]) -> set[int]:
     """Every value that the operators take, at any depth."""
     return {number for op in walk(ops) for number in inputs(op) if number}
@@ -154,9 +162,7 @@ def defined(ops: Sequence[Op]) -> set[int]:
 
 def data_op(number: int, raw: Op, name: str) -> Op:
     """An input of a program, as Paddle writes it."""
-    type = tensor_type(raw)
-    if type is None:
-        raise UnknownFormError("a list of tensors crosses a cut")
+    type = known_type(raw)
     return {
         "#": DATA,
         "A": [

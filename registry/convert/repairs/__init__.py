@@ -1,0 +1,111 @@
+"""Repairs: known defects mended in a copy of the program before conversion, and in what comes out.
+
+How a converter uses them::
+
+    mended = repairs.mend(source.model, source.params, folder)    # writes programs in folder, or nothing
+    for part in mended.parts:                                     # one, where nothing was cut out
+        convert(part.model, part.params, part.out)
+    applied = repairs.finish(mended, out)                         # one ONNX file at out
+
+Only Paddle 3's ``.json`` is mended. A ``.pdmodel`` must be translated first.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from shipway.registry.convert.repairs import cut, cuts, pir
+from shipway.registry.convert.repairs.pir_doubles import INTERPOLATION_SCALES, PAD_VALUE, SOFTPLUS_ATTRIBUTES
+from shipway.registry.convert.repairs.rules import Applied, Program, Rule
+
+__all__ = ["RULES", "Applied", "Mended", "Piece", "Rule", "finish", "mend", "mend_program"]
+
+RULES: tuple[Rule, ...] = (INTERPOLATION_SCALES, SOFTPLUS_ATTRIBUTES, PAD_VALUE)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A program to convert, with its parameters, to the ONNX file ``out``."""
+
+    model: Path
+    params: Path | None
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What ``mend`` made: pieces to convert, and what ``finish`` needs to make one model of them."""
+
+    pieces: tuple[Piece, ...]
+    parts: tuple[cut.Part, ...]
+    applied: tuple[Applied, ...]
+
+
+def mend_program(program: Program) -> tuple[Program, list[Applied]]:
+    """Apply every rule that applies, each to the result of those before it. Pure."""
+    applied = []
+    for rule in RULES:
+        count = rule.places(program)
+        if count:
+            program = rule.apply(program)
+            applied.append(Applied(rule.name, count, rule.reference))
+    return program, applied
+
+
+def _cut(program: Program) -> tuple[tuple[cut.Part, ...], list[Applied]]:
+    """Divide a program at the operators that no converter maps, or leave it whole."""
+    found = cut.to_cut(program, lambda op, types: cuts.find(op, types) is not None)
+    if not found:
+        return (), []
+    parts = cut.divide(program, lambda op, types: cuts.find(op, types) is not None)
+    counts = Counter(op["#"] for op in found)
+    lines = {line.kind: line for line in cuts.CUTS}
+    return parts, [Applied(lines[kind].name, many, lines[kind].reference) for kind, many in counts.items()]
+
+
+def mend(model: Path, params: Path | None, folder: Path) -> Mended:
+    """Mend ``model`` (a Paddle 3 ``.json``) into copies in ``folder``; the given files stay as they are.
+
+    A program of a form that is not known is left as it is: the converter says what is wrong with it.
+    """
+    whole = Piece(model, params, folder / "main.onnx")
+    if model.suffix != ".json":
+        return Mended((whole,), (), ())
+    try:
+        program, applied = mend_program(json.loads(model.read_bytes()))
+        parts, cut_out = _cut(program)
+    except (pir.UnknownFormError, ValueError, KeyError, TypeError):
+        return Mended((whole,), (), ())
+    if not parts:
+        if not applied:
+            return Mended((whole,), (), ())
+        parts = (cut.Part(cut.MAIN, program, ()),)
+    pieces = []
+    for part in parts:
+        path = folder / f"{part.name}.json"
+        path.write_text(json.dumps(part.program), encoding="utf-8")
+        pieces.append(Piece(path, params, folder / f"{part.name}.onnx"))
+    return Mended(tuple(pieces), parts if cut_out else (), (*applied, *cut_out))
+
+
+def finish(mended: Mended, out: Path) -> tuple[Applied, ...]:
+    """Make one ONNX file at ``out`` of the converted pieces, and return the repairs that are in it.
+
+    Raises ValueError where a piece was converted to something that does not fit.
+    """
+    if not mended.parts:
+        shutil.copyfile(mended.pieces[0].out, out)
+        return mended.applied
+    import onnx
+
+    from shipway.registry.convert.repairs.stitch import stitch
+
+    models = {
+        part.name: onnx.load(str(piece.out)) for part, piece in zip(mended.parts, mended.pieces, strict=True)
+    }
+    onnx.save(stitch(mended.parts, models, cuts.EMITS), str(out))
+    return mended.applied

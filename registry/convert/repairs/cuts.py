@@ -1,0 +1,123 @@
+"""Which operators are cut out and rebuilt in ONNX, and why: the table behind ``cut.py`` and ``stitch.py``.
+
+Each line was measured with paddlepaddle 3.2.2 and paddle2onnx 2.0.1 on the corpus (tests/corpus).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from shipway.registry.convert.repairs import emit_control, emit_math, emit_vision, pir
+from shipway.registry.convert.repairs.pir import Op, Type
+from shipway.registry.convert.repairs.stitch import Emit
+
+Types = Mapping[int, Type | None]
+
+
+def _always(_op: Op, _types: Types) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An operator to cut out where ``when`` holds. ``reference`` says what converters do with it."""
+
+    kind: str
+    name: str
+    emit: Emit
+    reference: str
+    when: Callable[[Op, Types], bool] = _always
+
+
+def _does_not_divide(op: Op, types: Types) -> bool:
+    """Adaptive average pooling from a known size to one that does not divide it."""
+    attributes = pir.attributes(op)
+    if not attributes.get("adaptive") or attributes["pooling_type"] != "avg":
+        return False
+    taken, given = types[pir.inputs(op)[0]], types[pir.outputs(op)[0]]
+    if taken is None or given is None or attributes["data_format"] != "NCHW":
+        return False
+    pairs = list(zip(taken.shape[2:], given.shape[2:], strict=True))
+    known = all(have > 0 and want > 0 for have, want in pairs)
+    return known and any(have % want for have, want in pairs)
+
+
+def _without_decimals(op: Op, _types: Types) -> bool:
+    return not pir.attributes(op).get("decimals")
+
+
+def _not_plain_softplus(op: Op, _types: Types) -> bool:
+    attributes = pir.attributes(op)
+    return (attributes["beta"], attributes["threshold"]) != (1.0, 20.0)
+
+
+def _two_dimensional(op: Op, types: Types) -> bool:
+    given = types[pir.outputs(op)[0]]
+    return given is not None and len(given.shape) in (4, 5)
+
+
+def _static_channels(op: Op, types: Types) -> bool:
+    taken = types[pir.inputs(op)[0]]
+    return taken is not None and len(taken.shape) == 4 and taken.shape[1] > 0
+
+
+_UNMAPPED = "paddle2onnx 2.0.1 has no mapping for it and aborts"
+
+CUTS = (
+    Cut("1.if", "if", emit_control.emit_if, "paddle2onnx 2.0.1 aborts: Can not get input 'axis(dim)' value"),
+    Cut("1.while", "while", emit_control.emit_while, "paddle2onnx 2.0.1 writes a Loop that does not load"),
+    Cut(
+        "1.deformable_conv",
+        "deformable-conv",
+        emit_vision.emit_deformable_conv,
+        "paddle2onnx 2.0.1 crashes without a mask, and needs opset 19 with one",
+        _static_channels,
+    ),
+    Cut("1.affine_grid", "affine-grid", emit_vision.emit_affine_grid, _UNMAPPED, _two_dimensional),
+    Cut(
+        "1.pixel_unshuffle", "pixel-unshuffle", emit_vision.emit_pixel_unshuffle, _UNMAPPED, _static_channels
+    ),
+    Cut("1.nms", "nms", emit_vision.emit_nms, _UNMAPPED),
+    Cut(
+        "1.pool2d",
+        "adaptive-average",
+        emit_vision.emit_adaptive_average,
+        "paddle2onnx takes equal strides and windows: wrong numbers where the sizes do not divide",
+        _does_not_divide,
+    ),
+    Cut("1.celu", "celu", emit_math.emit_celu, _UNMAPPED),
+    Cut("1.expm1", "expm1", emit_math.emit_expm1, _UNMAPPED),
+    Cut("1.lerp", "lerp", emit_math.emit_lerp, _UNMAPPED),
+    Cut("1.amax", "amax", emit_math.emit_amax, _UNMAPPED),
+    Cut("1.amin", "amin", emit_math.emit_amin, _UNMAPPED),
+    Cut(
+        "1.thresholded_relu",
+        "thresholded-relu",
+        emit_math.emit_thresholded_relu,
+        "models of Paddle 2 lack the attribute 'value', at which paddle2onnx 2.0.1 stops",
+    ),
+    Cut(
+        "1.round",
+        "round",
+        emit_math.emit_round,
+        "models of Paddle 2 lack the attribute 'decimals', at which paddle2onnx 2.0.1 stops",
+        _without_decimals,
+    ),
+    Cut(
+        "1.softplus",
+        "softplus",
+        emit_math.emit_softplus,
+        "paddle2onnx 2.0.1 maps it with beta 1 and threshold 20 only",
+        _not_plain_softplus,
+    ),
+)
+
+EMITS: dict[str, Emit] = {cut.kind: cut.emit for cut in CUTS}
+_BY_KIND = {cut.kind: cut for cut in CUTS}
+
+
+def find(op: Op, types: Types) -> Cut | None:
+    """The line of the table that asks for this operator to be cut out, if any."""
+    cut = _BY_KIND.get(op["#"])
+    return cut if cut is not None and cut.when(op, types) else None

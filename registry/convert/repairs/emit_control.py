@@ -1,0 +1,31 @@
+"""Branches and loops on data, which converters map wrongly or not at all, as ONNX's If and Loop."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper
+
+from shipway.registry.convert.repairs.emit import Emitter
+
+
+def emit_if(emit: Emitter) -> None:
+    """``pd_op.if``: the first block where the condition holds, else the second (ONNX If)."""
+    then, otherwise = (emit.graphs[name] for name in emit.joint.blocks)
+    emit.result("If", emit.joint.takes[0], then_branch=then, else_branch=otherwise)
+
+
+def emit_while(emit: Emitter) -> None:
+    """``pd_op.while``: condition and values in, the body gives the next ones (ONNX Loop without a limit).
+
+    ONNX's body takes the turn's number and the condition before the values.
+    """
+    (name,) = emit.joint.blocks
+    graph = onnx.GraphProto()
+    graph.CopyFrom(emit.graphs[name])
+    carried = list(graph.input)
+    del graph.input[:]
+    graph.input.append(helper.make_tensor_value_info(f"{name}/turn", onnx.TensorProto.INT64, []))
+    graph.input.append(helper.make_tensor_value_info(f"{name}/goes on", onnx.TensorProto.BOOL, None))
+    graph.input.extend(carried)
+    condition, *values = emit.joint.takes
+    emit.result("Loop", "", condition, *values, body=graph)

@@ -1,0 +1,70 @@
+"""Elementwise operators and reductions that converters do not map, in standard ONNX operators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shipway.registry.convert.repairs.emit import Emitter
+
+
+def _number(emit: Emitter, value: float) -> str:
+    """A scalar of the first input's type."""
+    taken = emit.joint.taken[0]
+    dtype = np.dtype(taken.dtype if taken is not None else "float32")
+    return emit.constant(value, dtype)
+
+
+def emit_celu(emit: Emitter) -> None:
+    """max(0, x) + min(0, alpha (exp(x / alpha) - 1)), as Paddle defines it."""
+    emit.result("Celu", emit.joint.takes[0], alpha=float(emit.joint.attributes["alpha"]))
+
+
+def emit_expm1(emit: Emitter) -> None:
+    """exp(x) - 1 as 2 exp(x / 2) sinh(x / 2), which keeps its digits near zero."""
+    half = emit.node("Mul", emit.joint.takes[0], _number(emit, 0.5))
+    product = emit.node("Mul", emit.node("Exp", half), emit.node("Sinh", half))
+    emit.result("Mul", product, _number(emit, 2.0))
+
+
+def emit_lerp(emit: Emitter) -> None:
+    """x + weight (y - x)."""
+    x, y, weight = emit.joint.takes
+    emit.result("Add", x, emit.node("Mul", weight, emit.node("Sub", y, x)))
+
+
+def emit_amax(emit: Emitter) -> None:
+    """The largest along axes, all of them where none is named."""
+    _extreme(emit, "ReduceMax")
+
+
+def emit_amin(emit: Emitter) -> None:
+    """The smallest along axes, all of them where none is named."""
+    _extreme(emit, "ReduceMin")
+
+
+def _extreme(emit: Emitter, op: str) -> None:
+    taken = emit.joint.taken[0]
+    axes = emit.joint.attributes["axis"] or range(len(taken.shape) if taken is not None else 0)
+    emit.give(emit.reduce(op, emit.joint.takes[0], list(axes), bool(emit.joint.attributes["keepdim"])))
+
+
+def emit_thresholded_relu(emit: Emitter) -> None:
+    """x above the threshold, elsewhere a value that Paddle 2 did not have (zero)."""
+    (x,) = emit.joint.takes
+    above = emit.node("Greater", x, _number(emit, emit.joint.attributes["threshold"]))
+    emit.result("Where", above, x, _number(emit, emit.joint.attributes.get("value") or 0.0))
+
+
+def emit_round(emit: Emitter) -> None:
+    """Half to even, as ONNX and Paddle's kernels do. Only without decimals, which Paddle 2 did not have."""
+    emit.result("Round", emit.joint.takes[0])
+
+
+def emit_softplus(emit: Emitter) -> None:
+    """log(1 + exp(beta x)) / beta, and x itself where beta x is above the threshold."""
+    (x,) = emit.joint.takes
+    beta = _number(emit, emit.joint.attributes["beta"])
+    scaled = emit.node("Mul", x, beta)
+    soft = emit.node("Div", emit.node("Softplus", scaled), beta)
+    above = emit.node("Greater", scaled, _number(emit, emit.joint.attributes["threshold"]))
+    emit.result("Where", above, x, soft)

@@ -1,0 +1,64 @@
+"""Attributes that Paddle 3.3 writes as doubles where converters read floats.
+
+- ``scale`` of ``*_interp``: every converter stops with ``the 0th elementwise MUST be ir::FloatAttribute``.
+  With the entries written as ``0.a_f32``, paddlepaddle 3.2.2 with paddle2onnx 2.0.1 converts such models
+  (U-Nets, YOLO necks, PP-OCR's detector) and they match Paddle Inference.
+- ``beta``, ``threshold`` of ``softplus``: ``Only support softplus with beta == 1.0 and threshold == 20.0``,
+  which is what they are.
+- ``pad_value`` of ``pad3d``: no message; the model is padded with 0 whatever was asked for.
+
+All measured on files that Paddle 3.3.1 wrote.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+from shipway.registry.convert.repairs import pir
+from shipway.registry.convert.repairs.rules import Program, Rule
+
+
+def _doubles(program: Program, kind: str, names: tuple[str, ...]) -> list[pir.Op]:
+    """The entries to rewrite, in operators whose kind ends in ``kind``."""
+    found = []
+    for op in pir.walk(pir.main_block(program)["ops"]):
+        if op["#"] == pir.PARAMETER or not op["#"].endswith(kind):
+            continue
+        for entry in op["A"]:
+            if entry["N"] in names:
+                attribute = entry["AT"]
+                items = attribute["D"] if attribute["#"] == "0.a_array" else [attribute]
+                found += [item for item in items if item["#"] == "0.a_f64"]
+    return found
+
+
+def _rule(name: str, kind: str, names: tuple[str, ...], says: str) -> Rule:
+    def rewrite(program: Program) -> Program:
+        mended = copy.deepcopy(program)
+        for item in _doubles(mended, kind, names):
+            item["#"] = "0.a_f32"
+        return mended
+
+    places: Callable[[Program], int] = lambda program: len(_doubles(program, kind, names))  # noqa: E731
+    return Rule(name=name, reference=f"{says} (measured on Paddle 3.3.1)", places=places, rewrite=rewrite)
+
+
+INTERPOLATION_SCALES = _rule(
+    "interpolation-scales",
+    "_interp",
+    ("scale",),
+    "Paddle 3.3 writes the scale of interpolations as float64, at which every converter stops",
+)
+SOFTPLUS_ATTRIBUTES = _rule(
+    "softplus-attributes",
+    ".softplus",
+    ("beta", "threshold"),
+    "Paddle 3.3 writes beta and threshold of softplus as float64, at which paddle2onnx stops",
+)
+PAD_VALUE = _rule(
+    "pad-value",
+    ".pad3d",
+    ("pad_value",),
+    "Paddle 3.3 writes the value to pad with as float64, and paddle2onnx pads with 0 instead",
+)
