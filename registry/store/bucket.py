@@ -106,6 +106,8 @@ def parse_address(address: str) -> tuple[str, str]:
 class Bucket:
     """One bucket. Safe to use from several threads; ``connections`` bounds how many requests run at once."""
 
+    page = 1000  # keys asked for at a time: the most that services give
+
     def __init__(
         self, name: str, service: Service, patience: Patience | None = None, *, connections: int = 8
     ) -> None:
@@ -156,10 +158,10 @@ class Bucket:
         return self._attempt("get_object", read)
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with ``prefix``, in order, a page of up to 1000 at a time."""
-        more: dict[str, str] = {}
+        """Keys that start with ``prefix``, in order, a page at a time."""
+        more: dict[str, Any] = {}
         while True:
-            page = self.call("list_objects_v2", Prefix=prefix, **more)
+            page = self.call("list_objects_v2", Prefix=prefix, MaxKeys=self.page, **more)
             yield from (entry["Key"] for entry in page.get("Contents", ()))
             if not page.get("IsTruncated"):
                 return
@@ -234,7 +236,7 @@ class Bucket:
             return RefusedError(unsure)
         if s3_errors.lost_upload(error):
             return LostUploadError(str(error))
-        if _from_botocore(error):
+        if _of_the_service(error):
             return s3_errors.explain(error, self.address, self._url(), operation)
         return error
 
@@ -294,9 +296,10 @@ class Bucket:
             ) from error
 
 
-def _from_botocore(error: Exception) -> bool:
-    modules = (kind.__module__ for kind in type(error).__mro__)
-    return isinstance(error, s3_errors.DamagedError) or any(name.startswith("botocore.") for name in modules)
+def _of_the_service(error: Exception) -> bool:
+    if isinstance(error, (s3_errors.DamagedError, ConnectionError, TimeoutError)):
+        return True
+    return any(kind.__module__.startswith("botocore.") for kind in type(error).__mro__)
 
 
 def _head(answer: Mapping[str, Any]) -> Head:

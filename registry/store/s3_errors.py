@@ -25,8 +25,10 @@ _PASSING_CODES = frozenset(
         "TooManyRequests",
     }
 )
-_PASSING_CLASSES = frozenset({"HTTPClientError", "IncompleteReadError", "ResponseParserError"})
-_LASTING_CLASSES = frozenset({"SSLError", "ProxyConnectionError"})  # also HTTPClientError
+_PASSING_CLASSES = frozenset(
+    {"ConnectionError", "HTTPClientError", "IncompleteReadError", "ResponseParserError", "TimeoutError"}
+)
+_LASTING_CLASSES = frozenset({"SSLError", "ProxyConnectionError"})  # though they are ConnectionErrors
 
 
 class DamagedError(Exception):
@@ -124,6 +126,7 @@ _CODES: dict[str, tuple[str, str]] = {
 _CODES["InvalidBucketName"] = _CODES["NoSuchBucket"]
 _CODES["TokenRefreshRequired"] = _CODES["ExpiredToken"]
 _CODES["InvalidToken"] = _CODES["ExpiredToken"]
+_CODES["XAdminUserNotFound"] = _CODES["InvalidAccessKeyId"]  # versitygw's word
 
 _REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301")
 _DENIED = ("AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "Forbidden")
@@ -162,18 +165,18 @@ def explain(error: BaseException, address: str, endpoint: str, doing: str) -> Sh
             why=f"The bucket is in another region than asked for ({doing}: {said} from {endpoint}).",
             remedy="Set 'region' in deploy.yaml to the bucket's.",
         )
+    if said in _FULL or status(error) == 507:
+        return DeliveryError(
+            what,
+            why=f"It is full ({said or status(error)}).",
+            remedy="Free space there or raise its quota, then run the command again.",
+        )
     if said in _DENIED or status(error) in (401, 403):
         return DeliveryError(
             what,
             why=f"Access is denied ({doing} at {endpoint}).",
             remedy="Let these credentials read, write, delete and list (s3:GetObject, s3:PutObject, "
             "s3:DeleteObject, s3:ListBucket; without the last, a missing object looks like a forbidden one).",
-        )
-    if said in _FULL or status(error) == 507:
-        return DeliveryError(
-            what,
-            why=f"It is full ({said or status(error)}).",
-            remedy="Free space there or raise its quota, then run the command again.",
         )
     if passing(error) and not said:
         return DeliveryError(
