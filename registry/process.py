@@ -90,7 +90,8 @@ def run(
 class Worker:
     """A child ``python -m MODULE`` whose module calls ``serve``. Use it as a context manager.
 
-    The child starts importing at once; ``ask`` sends one request and waits for its answer.
+    The child starts importing at once; ``ask`` sends one request and waits for its answer. ``grace`` is how
+    many seconds the child gets, after SIGTERM, to undo what it was doing when its parent fails.
     """
 
     def __init__(
@@ -100,12 +101,12 @@ class Worker:
         cwd: Path,
         env: Mapping[str, str] | None = None,
         memory: int | None = None,
-        python: str = sys.executable,
+        grace: float = 0.0,
     ) -> None:
-        self._module = module
+        self._grace = grace
         # A file, not a pipe: a talkative library can't block on a parent that is not reading.
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        argv = [python, "-m", module]
+        argv = [sys.executable, "-m", module]
         try:
             self._child = _start(
                 argv, cwd=cwd, env=env, memory=memory, stdin=subprocess.PIPE, stderr=self._log
@@ -154,7 +155,7 @@ class Worker:
         return _text(self._log.read())[-_TAIL:]
 
     def close(self, *, grace: float = 0.0) -> None:
-        """End the child. ``grace`` is how many seconds it gets to undo what it was doing (SIGTERM first)."""
+        """End the child, at once or within ``grace`` seconds of SIGTERM."""
         child = self._child
         if grace and child.poll() is None:
             child.terminate()
@@ -180,7 +181,7 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(grace=5.0 if error is not None else 0.0)
+        self.close(grace=self._grace if error is not None else 0.0)
 
 
 def serve(prepare: Callable[[], Callable[[Json], Json]]) -> None:

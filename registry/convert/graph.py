@@ -22,6 +22,9 @@ from shipway.targets.base import OnnxInfo
 _GENERATED = re.compile(r"\d+")  # counters in names differ from one export to the next
 
 
+_MOST = (1 << 31) - (1 << 20)  # bytes: protobuf's limit, less what a few renamed axes may add
+
+
 def load(path: Path, *, data: bool = True) -> onnx.ModelProto:
     """Read a model; ``data`` says whether external tensor data comes along. Raises ConversionError."""
     try:
@@ -44,6 +47,12 @@ def load(path: Path, *, data: bool = True) -> onnx.ModelProto:
 
 def to_bytes(model: onnx.ModelProto) -> bytes:
     """The model's bytes, the same for the same content; who made it and free text are left out."""
+    if model.ByteSize() > _MOST:
+        raise ConversionError(
+            "The model is larger than 2 GB.",
+            why="A protobuf file can't be larger, and shipway does not yet write tensor data beside it.",
+            remedy="Register a smaller model for now.",
+        )
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for stray in ("producer_name", "producer_version", "doc_string", "model_version", "domain"):

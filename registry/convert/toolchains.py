@@ -84,7 +84,7 @@ def installed(toolchain: Toolchain, python: tuple[int, int] = sys.version_info[:
         raise ConversionError(
             f"Paddle models can't be converted on Python {python[0]}.{python[1]}.",
             why=f"paddlepaddle {toolchain.packages['paddlepaddle']} has no wheels for it; all else works.",
-            remedy=f"Register with Python {newest} or older and promote from here, or register an .onnx file.",
+            remedy=f"Register with Python {newest} or older and promote from here, or give an .onnx file.",
         )
     raise ConversionError(
         f"The toolchain {toolchain.name} is not ready here.",

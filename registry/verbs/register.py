@@ -19,7 +19,16 @@ from shipway.registry.config.project import Project
 from shipway.registry.convert import toolchains
 from shipway.registry.convert.source import Source, read_source
 from shipway.registry.errors import ConversionError, DeliveryError, VerificationError
-from shipway.registry.nouns import Digest, File, Json, Link, ModelVersion, Variant, check_model_name
+from shipway.registry.nouns import (
+    Digest,
+    File,
+    Json,
+    Link,
+    ModelVersion,
+    Tolerance,
+    Variant,
+    check_model_name,
+)
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.process import Worker, WorkerError
 from shipway.targets.base import RuntimeLimits
@@ -166,7 +175,9 @@ def _make(
             )
         scratch = work / "mlflow"
         scratch.mkdir()
-        logger = children.enter_context(Worker(CATALOG_WORKER, cwd=scratch, env=_scratch(scratch)))
+        logger = children.enter_context(
+            Worker(CATALOG_WORKER, cwd=scratch, env=_scratch(scratch), grace=10.0)
+        )
         logger.send({"do": "open", "uri": project.registry_uri})
         draft, folder, example = _verified(wish, identity, work, converter, clock)
         return _keep(project, draft, folder, example, logger, clock)
@@ -176,7 +187,7 @@ def _verified(
     wish: _Wish, identity: Digest, work: Path, converter: Worker | None, clock: _Clock
 ) -> tuple[ModelVersion, Path, Path]:
     """The version but for its number, the folder with its files as MLflow will hold it, an example."""
-    from shipway.registry.convert import graph, optimise
+    from shipway.registry.convert import graph
     from shipway.registry.verify import chain, golden
 
     tolerance = wish.config.allowed("fp32")
@@ -209,21 +220,14 @@ def _verified(
             "Nothing was registered. Try another --toolchain or convert.opset; where the difference is one "
             "that you accept, raise convert.tolerance in deploy.yaml.",
         )
-        with contextlib.suppress(ConversionError):
-            slimmed = optimise.slim(model)
-            attempt = work / "optimised.onnx"
-            attempt.write_bytes(graph.to_bytes(slimmed))
-            link = proof.link(attempt, "optimised", tolerance)
-            if link.passed:
-                model = slimmed
-                links.append(link)
-                attempt.replace(path)
+        model, refusal = _optimised(model, path, proof, links, work, tolerance)
     info = graph.info(model, path.stat().st_size)
     if info.opset > wish.opset and wish.toolchain is not None:
         raise ConversionError(
             f"The converter wrote opset {info.opset} instead of {wish.opset}.",
             remedy="Set a higher convert.opset in deploy.yaml.",
         )
+    notes = [refusal] if refusal else []
     variants = [Variant("fp32", (files.describe(path, "model.onnx"),), tuple(links))]
     with clock.phase("variants"):
         others = sorted(set(wish.precisions) - {"fp32"})
@@ -245,9 +249,29 @@ def _verified(
         variants=tuple(variants),
         golden=golden_files,
         assets=assets,
-        extra={"seconds": dict(clock.seconds)},
+        extra={"seconds": dict(clock.seconds), "notes": notes},
     )
     return draft, folder, example
+
+
+def _optimised(
+    model: onnx.ModelProto, path: Path, proof: GoldenSet, links: list[Link], work: Path, tolerance: Tolerance
+) -> tuple[onnx.ModelProto, str]:
+    """The leaner model, in place at ``path`` with its link added, or the same one and why it stays."""
+    from shipway.registry.convert import graph, optimise
+
+    attempt = work / "optimised.onnx"
+    try:
+        leaner = optimise.slim(model)
+        attempt.write_bytes(graph.to_bytes(leaner))
+        link = proof.link(attempt, "optimised", tolerance)
+    except ConversionError as error:
+        return model, f"not optimised: {error.what} {error.why}"
+    if not link.passed:
+        return model, "not optimised: the numbers were no longer the trained model's"
+    attempt.replace(path)
+    links.append(link)
+    return leaner, ""
 
 
 def _converted(
@@ -407,7 +431,7 @@ def _work_folder() -> Iterator[Path]:
 
 def _scratch(folder: Path) -> dict[str, str]:
     """A child's temporary files go where they are removed with the rest."""
-    return {"TMPDIR": str(folder), "SHIPWAY_CHILD": "1"}
+    return {"TMPDIR": str(folder)}
 
 
 def _made(folder: Path) -> Path:

@@ -1,0 +1,62 @@
+"""Small models and a project to register them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from shipway.registry.config.load import load_text
+from shipway.registry.config.project import Project
+
+Build = Callable[..., onnx.ModelProto]
+
+
+def build_mlp(*, seed: int = 0, prefix: str = "", features: int = 8, opset: int = 17) -> onnx.ModelProto:
+    """``x`` [batch, features] -> Gemm, Relu, Gemm, Softmax -> ``y`` [batch, 4]. Names inside start with ``prefix``."""
+    random = np.random.default_rng(seed)
+    weights = {
+        "w1": random.standard_normal((features, 64)).astype(np.float32) / 4,
+        "b1": random.standard_normal(64).astype(np.float32),
+        "w2": random.standard_normal((64, 4)).astype(np.float32) / 4,
+    }
+    nodes = [
+        helper.make_node("Gemm", ["x", f"{prefix}w1", f"{prefix}b1"], [f"{prefix}h"], name=f"{prefix}first"),
+        helper.make_node("Relu", [f"{prefix}h"], [f"{prefix}r"]),
+        helper.make_node("MatMul", [f"{prefix}r", f"{prefix}w2"], [f"{prefix}s"]),
+        helper.make_node("Softmax", [f"{prefix}s"], ["y"], axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", features])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(value, f"{prefix}{name}") for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+@pytest.fixture
+def mlp() -> Build:
+    return build_mlp
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    """A registrable ``.onnx`` file alone in its folder."""
+    path = tmp_path / "given" / "net.onnx"
+    path.parent.mkdir()
+    onnx.save(build_mlp(), path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project without targets on a fresh sqlite."""
+    root = tmp_path / "project"
+    root.mkdir()
+    return load_text("project: demo\n", root)
