@@ -1,8 +1,9 @@
 """``mobile-ort``: the ONNX file for ONNX Runtime on Android and iOS, with wrappers in Kotlin and Swift.
 
 The model stays ``.onnx``: the ``.ort`` format is tied to the runtime's version
-(https://github.com/microsoft/onnxruntime/issues/7553). ``required_operators.config`` lists what a runtime built
-for this model alone must hold (https://onnxruntime.ai/docs/reference/operators/reduced-operator-config-file.html).
+(https://github.com/microsoft/onnxruntime/issues/7553). ``required_operators.config`` lists what a runtime
+built for this model alone must hold
+(https://onnxruntime.ai/docs/reference/operators/reduced-operator-config-file.html).
 """
 
 from __future__ import annotations
