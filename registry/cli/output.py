@@ -83,7 +83,7 @@ def _plain(block: Block) -> str:
     if not isinstance(block, Table):
         return harmless(_cell(block).text, lines=True) + "\n"
     rows = [[harmless(_cell(value).text) for value in row] for row in block.rows]
-    rows.insert(0, [column.upper() for column in block.columns])
+    rows.insert(0, [harmless(column) for column in block.columns])
     widths = [max(width(row[index]) for row in rows) for index in range(len(block.columns))]
     lines = [
         "  ".join(text + " " * (wide - width(text)) for text, wide in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,291 @@
+"""Tables and lines: aligned whatever the script, harmless whatever the text, JSON names that stay."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipway.registry.cli import deployments, tables
+from shipway.registry.cli.output import Cell, Table, colours, harmless, print_blocks, width
+from shipway.registry.deploy.execute import Deployment
+from shipway.registry.ledger.events import Ended, Event, Owner, Place, Standing, Started
+from shipway.registry.nouns import (
+    Digest,
+    File,
+    Link,
+    ModelVersion,
+    OutputMeasure,
+    TensorSpec,
+    Tolerance,
+    Variant,
+)
+from shipway.registry.verbs.register import Registered
+from shipway.registry.verbs.status import TargetStatus
+from shipway.registry.verbs.versions import Difference
+
+AT = "2026-01-02T03:04:05.000000+00:00"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def plain(*blocks: str | Cell | Table) -> str:
+    stream = io.StringIO()
+    print_blocks(blocks, stream)
+    return stream.getvalue()
+
+
+def drawn(*blocks: str | Cell | Table) -> str:
+    stream = Terminal()
+    print_blocks(blocks, stream)
+    return stream.getvalue()
+
+
+def version(
+    number: int = 1, *, content: bytes = b"m", operators: tuple[str, ...] = ("Add", "Conv")
+) -> ModelVersion:
+    measure = OutputMeasure("out", 2.5e-7, 3e-7, 0.9999999, 0.85, top1=1.0)
+    link = Link("paddle", "onnx", True, (measure,), Tolerance(1e-5, 1e-5))
+    digest = Digest.of(content)
+    return ModelVersion(
+        name="ocr-rec",
+        version=number,
+        digest=digest,
+        source=Digest.of(b"s" + content),
+        toolchain="paddle-3.2.2+paddle2onnx-2.0.1",
+        opset=17,
+        ir=8,
+        operators=operators,
+        inputs=(TensorSpec("x", "float32", ("N", 3, 48, "W")),),
+        outputs=(TensorSpec("out", "float32", ("N", 6625)),),
+        links=(link,),
+        variants=(Variant("fp32", (File("model.onnx", digest, 10_900_000),), (link,)),),
+        golden=(File("golden/golden.json", Digest.of(b"g"), 498),),
+        assets=(File("assets/字典.txt", Digest.of(b"a"), 26_200),),
+    )
+
+
+def started(serial: int = 1, *, number: int = 1, reason: str = "") -> Started:
+    return Started(
+        place=Place("prod", "server"),
+        serial=serial,
+        kind="promote",
+        model="ocr-rec",
+        version=number,
+        bundle=Digest.of(b"b"),
+        release=f"ocr-rec-{number}-0123456789ab",
+        actor="李雷@host",
+        at=AT,
+        reason=reason,
+        accept=None,
+        restores=None,
+        before=None,
+        command="c",
+        peers=(("server", serial),),
+        owner=Owner("host", "", "", "", 4711, ""),
+    )
+
+
+def test_columns_align_in_any_script() -> None:
+    table = Table(("model", "live on"), [("检测模型", "prod"), ("ocr-rec", "生产"), ("é", "x")])
+    lines = plain(table).splitlines()
+    starts = [
+        width(line[: line.index(word)])
+        for line, word in zip(lines, ("live", "prod", "生产", "x"), strict=True)
+    ]
+    assert len(set(starts)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"), [("abc", 3), ("模型", 4), ("\uff57", 2), ("e\u0301", 1), ("", 0)]
+)
+def test_width(text: str, columns: int) -> None:
+    assert width(text) == columns
+
+
+@given(st.text())
+def test_nothing_that_moves_the_cursor_gets_through(text: str) -> None:
+    assert harmless(text).isprintable()
+    assert all(line.isprintable() for line in harmless(text, lines=True).split("\n"))
+
+
+def test_text_is_not_markup_on_a_terminal() -> None:
+    shown = drawn(Table(("why",), [("[red]not markup[/] \x1b[2J",)]), "[bold]plain[/]")
+    assert "[red]not markup[/] \\x1b[2J" in shown
+    assert "[bold]plain[/]" in shown
+
+
+def test_a_terminal_gets_a_drawing_and_a_pipe_gets_none() -> None:
+    table = Table(("model",), [(Cell("ocr-rec", "green"),)], title="Models")
+    assert "─" in drawn(table)
+    assert plain(table) == "Models\nmodel\nocr-rec\n"
+
+
+def test_no_color_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert colours(Terminal())
+    assert not colours(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colours(Terminal())
+
+
+def test_register_json_has_the_names_of_the_contract() -> None:
+    document = tables.registered_json(Registered(version(), True, {"convert": 0.5}))
+    assert list(document) == [
+        "name",
+        "version",
+        "created",
+        "digest",
+        "toolchain",
+        "opset",
+        "links",
+        "seconds",
+    ]
+    (link,) = document["links"]  # the link of the canonical model stands in its variant too: told once
+    assert {"from", "to", "passed", "outputs"} <= set(link)
+    assert {"name", "max_abs", "max_rel", "cosine", "scale"} <= set(link["outputs"][0])
+
+
+def test_deployment_json_has_the_names_of_the_contract() -> None:
+    done = Deployment("prod", "server", 3, "ocr-rec", 2, Digest.of(b"b"), "live", 1200, 0.5)
+    assert list(done.to_json()) == [
+        "environment",
+        "target",
+        "serial",
+        "model",
+        "version",
+        "bundle",
+        "outcome",
+        "bytes_sent",
+        "seconds",
+    ]
+
+
+def test_status_json_has_the_names_of_the_contract() -> None:
+    document = deployments.status_json({"prod": {"server": TargetStatus()}})
+    assert set(document) == {"environments"}
+    names = {"model", "version", "bundle", "serial", "since", "outcome", "healthy", "rollback_to"}
+    assert names <= set(document["environments"]["prod"]["server"])
+
+
+def test_history_json_has_the_names_of_the_contract() -> None:
+    names = "environment target serial kind model version bundle actor at reason outcome"
+    assert set(names.split()) <= set(Event(started(), None).to_json())
+
+
+def test_show_tells_the_whole_version() -> None:
+    shown = plain(*tables.shown(version(), ["prod/server"]))
+    for word in ("ocr-rec/1", "opset 17, IR 8", "Add, Conv", "[N, 3, 48, W]", "paddle -> onnx", "2.5e-07"):
+        assert word in shown
+    for word in ("100.0%", "passed", "assets/字典.txt", "10.9 MB", "prod/server"):
+        assert word in shown
+    assert shown.count("paddle -> onnx") == 1
+
+
+def test_a_flat_output_is_marked() -> None:
+    flat = OutputMeasure("out", 0.0, 0.0, 1.0, 1.0, flat=True)
+    failed = OutputMeasure("bad", 1.0, 1.0, 0.1, 1.0)
+    shown = plain(tables.links([Link("onnx", "int8", False, (flat, failed), Tolerance(1e-2, 1e-2))]))
+    assert "flat: proves little" in shown
+    assert "failed" in shown
+
+
+def test_diff_says_what_differs() -> None:
+    found = Difference(version(1), version(2, content=b"n", operators=("Add", "Gelu")))
+    assert found.operators == (("Conv",), ("Gelu",))
+    assert set(found.files) == {"fp32/model.onnx"}
+    assert not found.same_model
+    shown = plain(*tables.difference(found))
+    for word in ("ocr-rec/1", "ocr-rec/2", "only here: Conv", "only here: Gelu", "fp32/model.onnx"):
+        assert word in shown
+    document = found.to_json()
+    assert document["operators"] == {"only_left": ["Conv"], "only_right": ["Gelu"]}
+    assert document["numbers"][0]["output"] == "out"
+
+
+def test_diff_of_equals_says_so() -> None:
+    assert "Both are the same model" in plain(*tables.difference(Difference(version(1), version(2))))
+
+
+def healthy(number: int, **more: object) -> TargetStatus:
+    values = {
+        "model": "ocr-rec",
+        "version": number,
+        "serial": 3,
+        "since": AT,
+        "outcome": "live",
+        "healthy": True,
+    }
+    return TargetStatus(**{**values, **more})  # type: ignore[arg-type]
+
+
+def test_status_marks_skew_health_and_readiness() -> None:
+    found = {
+        "staging": {"server": TargetStatus()},
+        "prod": {
+            "server": healthy(2, rollback=started(2, number=1), rollback_ready=True, skew=True),
+            "mobile": healthy(1, healthy=False, problem="files are missing", skew=True, mirrored=False),
+        },
+    }
+    for shown in (
+        plain(*deployments.status(found, grid=False)),
+        drawn(*deployments.status(found, grid=True)),
+    ):
+        for word in (
+            "ocr-rec/2",
+            "skew",
+            "NOT HEALTHY",
+            "back to ocr-rec/1: ready",
+            "nothing to roll back to",
+        ):
+            assert word in shown
+        for word in ("prod/mobile: files are missing", "lags behind", "nothing yet", "serial"):
+            assert word in shown
+
+
+def test_status_tells_of_a_newer_attempt() -> None:
+    failed = Ended(4, "failed", AT, Standing(3, None), detail="the gate failed")
+    attempt = Event(started(4, number=3), failed)
+    shown = plain(*deployments.status({"prod": {"server": healthy(2, attempt=attempt)}}, grid=False))
+    assert "promote of ocr-rec/3 (serial 4) failed" in shown
+    assert "the gate failed" in shown
+    running = Event(started(4, number=3), None)
+    shown = plain(*deployments.status({"prod": {"server": healthy(2, attempt=running)}}, grid=False))
+    assert "has not ended: process 4711 on host" in shown
+
+
+def test_history_shows_who_when_and_why() -> None:
+    shown = plain(*deployments.history([Event(started(reason="first\nrelease"), None)]))
+    for word in ("2026-01-02 03:04:05", "prod/server", "promote", "李雷@host", "first\\nrelease", "started"):
+        assert word in shown
+    assert len(shown.splitlines()) == 2
+
+
+def test_bundle_says_how_to_check_it_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    from shipway.targets.manifest import Manifest
+
+    manifest = Manifest(
+        kind="jetson-ort",
+        model="ocr-rec",
+        version=1,
+        model_digest=Digest.of(b"m"),
+        precision="fp32",
+        files=(),
+        inputs=(),
+        outputs=(),
+        opset=17,
+        ir=8,
+        tolerance=Tolerance(1e-5, 1e-5),
+        check=("python3", "check.py"),
+        graph="model.onnx",
+    )
+    assert "cd 'my bundle' && python3 check.py" in plain(*tables.bundle(manifest, Path("my bundle")))
