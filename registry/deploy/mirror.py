@@ -112,7 +112,7 @@ def _converge(project: Project, places: Sequence[Place]) -> dict[str, tuple[str,
                 objects.delete(key)
             if _live(objects, places) == shown:
                 return aliases
-    except ShipwayError:
+    except BaseException:
         objects.put(_STATE, b"{}")  # nobody knows how far it came
         objects.delete(token)
         raise
@@ -134,8 +134,9 @@ def _live(objects: Objects, places: Sequence[Place]) -> dict[Place, Shown | None
 def _try(project: Project, places: Sequence[Place]) -> None:
     try:
         _converge(project, places)
-    except ShipwayError as error:
-        document = json.dumps({"at": owner.now(), "what": error.what, "why": error.why}).encode()
+    except Exception as error:  # a bug too: the process that runs this has no other way to tell
+        what = error.what if isinstance(error, ShipwayError) else repr(error)
+        document = json.dumps({"at": owner.now(), "what": what}).encode()
         project.store.objects.put(_ERROR, document)
 
 
