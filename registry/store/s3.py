@@ -2,25 +2,22 @@
 
 The bytes of an object are named by the last part of its key where that is a sha256, as of all that is kept by
 content; then a file fetched once is never asked for again, whoever needs it. Ledger documents are written by
-If-None-Match: a service that ignores that condition would let two deployments claim one serial, so that it is
-probed once and refused (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+conditional requests: see ``shipway.registry.s3.conditions``.
 """
 
 from __future__ import annotations
 
 import datetime
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest
-from shipway.registry.store import s3_transfer
-from shipway.registry.store.bucket import Bucket, MissingError, Patience, Service, parse_address
+from shipway.registry.s3 import transfer
+from shipway.registry.s3.bucket import Bucket, MissingError, Patience, Service, parse_address
+from shipway.registry.s3.conditions import Conditions
 
-_PROBE = ".probe/conditional-writes"
-_NO_ETAG = '"00000000000000000000000000000000"'
 _BY_CONTENT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -36,10 +33,9 @@ class S3Objects:
         name, self.prefix = parse_address(address)
         self.address = f"s3://{name}/{self.prefix}".rstrip("/")
         # A thread that sends parts, and the one that reads answers meanwhile, each hold a connection.
-        self.bucket = Bucket(name, service or Service(), patience, connections=s3_transfer.WORKERS + 2)
+        self.bucket = Bucket(name, service or Service(), patience, connections=transfer.WORKERS + 2)
         self._cache = cache
-        self._proven: set[str] = set()
-        self._lock = threading.Lock()
+        self._conditions = Conditions(self.bucket, self.key(".probe/conditional-writes"), self.address)
 
     def key(self, key: str) -> str:
         """The bucket's key of the store's ``key``: for server-side copies out of the store."""
@@ -58,19 +54,17 @@ class S3Objects:
         self.bucket.put(self.key(key), data)
 
     def create(self, key: str, data: bytes) -> bool:
-        self._prove({"IfNoneMatch": "*"})
-        return self.bucket.put(self.key(key), data, condition={"IfNoneMatch": "*"}) is not None
+        return self._conditions.create(self.key(key), data) is not None
 
     def replace_if(self, key: str, data: bytes, etag: str) -> bool:
         """Replace an object only if its ETag still is ``etag``; False, having changed nothing, if not."""
-        self._prove({"IfMatch": _NO_ETAG})
-        return self.bucket.put(self.key(key), data, condition={"IfMatch": etag}) is not None
+        return self._conditions.replace(self.key(key), data, etag) is not None
 
     def put_file(self, key: str, source: Path, digest: Digest) -> None:
         head = self.bucket.head(self.key(key))
         try:
             if head is None or head.digest != digest or head.size != source.stat().st_size:
-                s3_transfer.send(self.bucket, self.key(key), source, digest)
+                transfer.send(self.bucket, self.key(key), source, digest)
         except OSError as error:
             raise _unreadable(source, error) from error
 
@@ -91,7 +85,7 @@ class S3Objects:
             )
         path = self._cached(digest)
         try:
-            s3_transfer.fetch(self.bucket, self.key(key), head, digest, path)
+            transfer.fetch(self.bucket, self.key(key), head, digest, path)
         except MissingError:
             return None
         except OSError as error:
@@ -103,7 +97,7 @@ class S3Objects:
 
     def list(self, prefix: str) -> Iterator[str]:
         start = len(self.key(""))
-        for key in self.bucket.list(self.key(prefix)):
+        for key, _ in self.bucket.list(self.key(prefix)):
             yield key[start:]
 
     def delete(self, key: str) -> None:
@@ -111,28 +105,10 @@ class S3Objects:
 
     def clean(self, older_than: datetime.timedelta = datetime.timedelta(days=7)) -> int:
         """End uploads that were begun longer ago and never finished; return how many there were."""
-        return s3_transfer.abort_uploads(self.bucket, self.key(""), older_than)
+        return transfer.abort_uploads(self.bucket, self.key(""), older_than)
 
     def _cached(self, digest: Digest) -> Path:
         return self._cache / digest.algorithm / digest.hex[:2] / digest.hex
-
-    def _prove(self, condition: dict[str, str]) -> None:
-        """Make sure, once, that the service honours a condition: the second write of a probe must fail."""
-        (name,) = condition
-        with self._lock:
-            if name in self._proven:
-                return
-            for _ in range(2):
-                if self.bucket.put(self.key(_PROBE), b"", condition=condition) is None:
-                    self._proven.add(name)
-                    return
-        header = {"IfNoneMatch": "If-None-Match", "IfMatch": "If-Match"}[name]
-        raise DeliveryError(
-            f"{self.address} can't hold deployments: the service ignores {header}.",
-            why="Two people who deploy at the same time would both believe that they won.",
-            remedy="Use a service that honours conditional writes (AWS S3, MinIO, versitygw do), or a folder "
-            "as the store.",
-        )
 
 
 def _unreadable(path: Path, error: OSError) -> DeliveryError:

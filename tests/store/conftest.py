@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from moto.server import ThreadedMotoServer
 
-from shipway.registry.store.bucket import Bucket, Patience, Service
+from shipway.registry.s3.bucket import Bucket, Patience, Service
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "a-secret-of-tests"}

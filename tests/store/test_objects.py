@@ -10,7 +10,7 @@ import pytest
 
 from shipway.registry.errors import IntegrityError
 from shipway.registry.nouns import Digest, File
-from shipway.registry.store.bucket import Patience, Service
+from shipway.registry.s3.bucket import Patience, Service
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.objects import Objects
 from shipway.registry.store.s3 import S3Objects

@@ -14,8 +14,8 @@ import pytest
 
 from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest
-from shipway.registry.store import s3_transfer
-from shipway.registry.store.bucket import Patience
+from shipway.registry.s3 import transfer
+from shipway.registry.s3.bucket import Patience
 from shipway.registry.store.s3 import S3Objects
 
 QUICK = Patience(pause=0.01, longest_pause=0.05, connect=2.0, read=2.0)
@@ -243,7 +243,7 @@ def test_a_cut_download_goes_on_where_it_ended(
         objects.local(key)
     (part,) = (tmp_path / "cache").rglob("*.part")
     kept = part.stat().st_size
-    assert kept % s3_transfer.PART == 0
+    assert kept % transfer.PART == 0
     assert 0 < kept < 40 * MIB
     proxy.forget()
     local = objects.local(key)
@@ -308,7 +308,7 @@ def test_a_copy_within_the_service_sends_nothing(proxy: Any, objects: S3Objects,
     assert head is not None
     proxy.forget()
     headers = {"ContentType": "application/wasm", "ContentEncoding": "br", "CacheControl": "max-age=60"}
-    s3_transfer.copy(bucket, "elsewhere/model.wasm", (bucket.name, objects.key(key)), head, headers)
+    transfer.copy(bucket, "elsewhere/model.wasm", (bucket.name, objects.key(key)), head, headers)
     assert sum(request.sent + request.received for request in proxy.requests) < 2000
     copied = bucket.head("elsewhere/model.wasm")
     assert copied is not None
@@ -335,7 +335,7 @@ UPLOAD = """
 import sys
 from pathlib import Path
 from shipway.registry.nouns import Digest
-from shipway.registry.store.bucket import Service
+from shipway.registry.s3.bucket import Service
 from shipway.registry.store.s3 import S3Objects
 address, endpoint, key, path = sys.argv[1:]
 objects = S3Objects(address, Path(path).parent / "cache", Service(endpoint=endpoint))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from shipway.registry.errors import ConfigError, DeliveryError
-from shipway.registry.store import s3_errors
-from shipway.registry.store.bucket import Patience, Service, parse_address
+from shipway.registry.s3 import failures
+from shipway.registry.s3.bucket import Patience, Service, parse_address
 from shipway.registry.store.s3 import S3Objects
 
 QUICK = Patience(attempts=2, pause=0.01, longest_pause=0.05, connect=1.0, read=2.0)
@@ -147,18 +147,18 @@ def test_what_passes_and_what_lasts() -> None:
     class HTTPClientError(Exception):
         pass
 
-    assert s3_errors.passing(HTTPClientError())
-    assert s3_errors.passing(type("ReadTimeoutError", (HTTPClientError,), {})())
-    assert not s3_errors.passing(type("SSLError", (HTTPClientError,), {})())
-    assert not s3_errors.passing(ValueError())
-    remedy = s3_errors.explain(SSLError("self-signed"), "s3://b", "https://e", "get_object").remedy
+    assert failures.passing(HTTPClientError())
+    assert failures.passing(type("ReadTimeoutError", (HTTPClientError,), {})())
+    assert not failures.passing(type("SSLError", (HTTPClientError,), {})())
+    assert not failures.passing(ValueError())
+    remedy = failures.explain(SSLError("self-signed"), "s3://b", "https://e", "get_object").remedy
     assert "certificate" in remedy
 
 
 RACE = textwrap.dedent("""
     import sys
     from pathlib import Path
-    from shipway.registry.store.bucket import Service
+    from shipway.registry.s3.bucket import Service
     from shipway.registry.store.s3 import S3Objects
     address, endpoint, name, rounds = sys.argv[1:]
     objects = S3Objects(address, Path("unused"), Service(endpoint=endpoint))
@@ -223,7 +223,7 @@ def test_memory_does_not_grow_with_the_file(real_s3: Any, tmp_path: Path) -> Non
         import resource, sys
         from pathlib import Path
         from shipway.registry import files
-        from shipway.registry.store.bucket import Service
+        from shipway.registry.s3.bucket import Service
         from shipway.registry.store.s3 import S3Objects
         path = Path(sys.argv[3])
         objects = S3Objects(sys.argv[1], path.parent / "cache", Service(endpoint=sys.argv[2]))

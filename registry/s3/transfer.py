@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest
-from shipway.registry.store.bucket import Bucket, Head, Headers, LostUploadError, MissingError, RefusedError
+from shipway.registry.s3.bucket import Bucket, Head, Headers, LostUploadError, MissingError, RefusedError
 
 PART = 8 << 20  # bytes; a service takes parts of 5 MiB to 5 GiB
 WORKERS = 6  # parts under way at once: with those waiting, at most (WORKERS + 3) * PART bytes are in memory
@@ -99,7 +99,7 @@ class _Upload:
                     yield partial(self._send, upload, number, data, there.get(number))
 
         parts = []
-        for part in _in_order(jobs()):
+        for part in in_order(jobs()):
             self.sent += part.pop("Sent")
             parts.append(part)
         if whole.hexdigest() != self.digest.hex:
@@ -190,6 +190,10 @@ def copy(
     from_ = {"CopySource": {"Bucket": source[0], "Key": source[1]}, "CopySourceIfMatch": head.etag}
     fields: dict[str, Any] = {**(headers or {}), "Metadata": {"sha256": head.digest.hex}}
     if head.size <= _MOST_COPIED:
+        if bucket.checksum(head.digest):
+            fields["ChecksumAlgorithm"] = (
+                "SHA256"  # the service computes it over the whole copy: see Head.proof
+            )
         bucket.call("copy_object", Key=key, **from_, **fields, MetadataDirective="REPLACE")
         return
     size = part_size(head.size)
@@ -206,7 +210,7 @@ def copy(
             yield partial(one, number, span)
 
     try:
-        parts = list(_in_order(jobs()))
+        parts = list(in_order(jobs()))
         bucket.call("complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
     except BaseException:
         with contextlib.suppress(Exception):
@@ -242,6 +246,25 @@ def fetch(bucket: Bucket, key: str, head: Head, digest: Digest, target: Path) ->
     )
 
 
+def read_back(bucket: Bucket, key: str, head: Head) -> Digest | None:
+    """The digest of what the bucket holds under ``key``, read whole; None where it is gone or replaced."""
+    whole = hashlib.sha256()
+    try:
+        for data in _ranges(bucket, key, head, 0):
+            whole.update(data)
+    except (MissingError, RefusedError):
+        return None
+    return Digest(whole.hexdigest())
+
+
+def _ranges(bucket: Bucket, key: str, head: Head, start: int) -> Iterator[bytes]:
+    """The object's bytes from ``start`` on, in order, several parts under way at once."""
+    starts = range(start, head.size, PART)
+    return in_order(
+        partial(bucket.get_range, key, head.etag, start, min(PART, head.size - start)) for start in starts
+    )
+
+
 def _continue(bucket: Bucket, key: str, head: Head, stream: BinaryIO) -> Digest:
     """Append to ``stream`` what it lacks of the object; the digest of the whole."""
     if os.fstat(stream.fileno()).st_size > head.size:
@@ -250,14 +273,8 @@ def _continue(bucket: Bucket, key: str, head: Head, stream: BinaryIO) -> Digest:
     whole = hashlib.sha256()
     for chunk in _chunks(stream, _MIB):
         whole.update(chunk)
-    starts = range(stream.tell(), head.size, PART)
-
-    def jobs() -> Iterator[Callable[[], bytes]]:
-        for start in starts:
-            yield partial(bucket.get_range, key, head.etag, start, min(PART, head.size - start))
-
     try:
-        for data in _in_order(jobs()):
+        for data in _ranges(bucket, key, head, stream.tell()):
             whole.update(data)
             stream.write(data)
     except RefusedError as error:
@@ -287,7 +304,7 @@ def _chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _in_order(jobs: Iterator[Callable[[], _T]]) -> Iterator[_T]:
+def in_order(jobs: Iterator[Callable[[], _T]]) -> Iterator[_T]:
     """Results of ``jobs`` in their order, ``WORKERS`` of them under way at once, no more than needed made."""
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="s3")
     waiting: deque[Future[_T]] = deque()

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from shipway.registry.errors import ConfigError
 from shipway.registry.nouns import Digest
-from shipway.registry.store import s3_errors
+from shipway.registry.s3 import failures
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -69,6 +69,7 @@ class Head:
     digest: Digest | None
     writer: str
     headers: Mapping[str, str]
+    proof: Digest | None  # the whole's sha256 as the service computed it itself; None where it did not
 
 
 class RefusedError(Exception):
@@ -124,7 +125,9 @@ class Bucket:
     # reading
 
     def head(self, key: str) -> Head | None:
-        answer = self._unless_missing("head_object", Key=key)
+        self._connect_explained()
+        mode = {"ChecksumMode": "ENABLED"} if self._checksums else {}
+        answer = self._unless_missing("head_object", Key=key, **mode)
         return _head(answer) if answer is not None else None
 
     def get(self, key: str) -> tuple[bytes, Head] | None:
@@ -134,7 +137,7 @@ class Bucket:
             answer = self._connect().get_object(Bucket=self.name, Key=key)
             data, head = answer["Body"].read(), _head(answer)
             if head.digest is not None and Digest.of(data) != head.digest:
-                raise s3_errors.DamagedError(f"{key} is not {head.digest.short}, as when it was written.")
+                raise failures.DamagedError(f"{key} is not {head.digest.short}, as when it was written.")
             return data, head
 
         try:
@@ -152,17 +155,17 @@ class Bucket:
             )
             data: bytes = answer["Body"].read()
             if len(data) != size:
-                raise s3_errors.DamagedError(f"{len(data)} bytes of {key} came where {size} were asked for.")
+                raise failures.DamagedError(f"{len(data)} bytes of {key} came where {size} were asked for.")
             return data
 
         return self._attempt("get_object", read)
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with ``prefix``, in order, a page at a time."""
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys that start with ``prefix``, in order, and their sizes in bytes; a page at a time."""
         more: dict[str, Any] = {}
         while True:
             page = self.call("list_objects_v2", Prefix=prefix, MaxKeys=self.page, **more)
-            yield from (entry["Key"] for entry in page.get("Contents", ()))
+            yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", ()))
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -222,7 +225,7 @@ class Bucket:
             try:
                 return request()
             except Exception as error:
-                if not s3_errors.passing(error) or tried >= self._patience.attempts:
+                if not failures.passing(error) or tried >= self._patience.attempts:
                     translated = self._translated(error, operation, unsure=tried > 1)
                     if translated is error:
                         raise
@@ -230,14 +233,14 @@ class Bucket:
             self._wait(tried)
 
     def _translated(self, error: Exception, operation: str, *, unsure: bool) -> Exception:
-        if s3_errors.missing(error):
+        if failures.missing(error):
             return MissingError(str(error))
-        if s3_errors.precondition(error):
+        if failures.precondition(error):
             return RefusedError(unsure)
-        if s3_errors.lost_upload(error):
+        if failures.lost_upload(error):
             return LostUploadError(str(error))
         if _of_the_service(error):
-            return s3_errors.explain(error, self.address, self._url(), operation)
+            return failures.explain(error, self.address, self._url(), operation)
         return error
 
     def _wait(self, tried: int) -> None:
@@ -297,7 +300,7 @@ class Bucket:
 
 
 def _of_the_service(error: Exception) -> bool:
-    if isinstance(error, (s3_errors.DamagedError, ConnectionError, TimeoutError)):
+    if isinstance(error, (failures.DamagedError, ConnectionError, TimeoutError)):
         return True
     return any(kind.__module__.startswith("botocore.") for kind in type(error).__mro__)
 
@@ -309,4 +312,9 @@ def _head(answer: Mapping[str, Any]) -> Head:
     except ValueError:
         digest = None
     headers = {name: str(answer[name]) for name in _HEADERS if answer.get(name)}
-    return Head(int(answer["ContentLength"]), answer["ETag"], digest, metadata.get("writer", ""), headers)
+    # A sum of parts' sums ends in '-' and their number: it proves nothing about the whole.
+    checksum = answer.get("ChecksumSHA256") or "-"
+    proof = None if "-" in checksum else Digest(base64.b64decode(checksum).hex())
+    return Head(
+        int(answer["ContentLength"]), answer["ETag"], digest, metadata.get("writer", ""), headers, proof
+    )
