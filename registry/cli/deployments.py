@@ -117,6 +117,14 @@ def status(found: Status, *, grid: bool) -> Iterator[Block]:
     for environment, targets in found.items():
         for target, one in targets.items():
             yield from (Cell(f"{environment}/{target}: {note}", "yellow") for note in _notes(one))
+    lagging = sum(not one.mirrored for targets in found.values() for one in targets.values())
+    if lagging:
+        what = (
+            "MLflow's alias of 1 target lags"
+            if lagging == 1
+            else f"MLflow's aliases of {lagging} targets lag"
+        )
+        yield Cell(f"{what} behind the ledger and will follow; 'shipway mirror' waits for it.", "dim")
 
 
 def _grid(found: Status) -> Table:
@@ -170,8 +178,6 @@ def _notes(one: TargetStatus) -> Iterator[str]:
             yield f"{what} {ended.outcome} {age(ended.at)} ago" + (
                 f": {ended.detail}" if ended.detail else ""
             )
-    if not one.mirrored:
-        yield "MLflow's alias lags behind the ledger; it is being brought in step"
 
 
 def history(events: Sequence[Event]) -> Iterator[Block]:

@@ -84,7 +84,7 @@ def versions(found: Sequence[Listed]) -> Iterator[Block]:
         return
     rows: list[tuple[str | Cell, ...]] = []
     for item in found:
-        record, live = item.record, Cell(", ".join(item.live) or "-", GOOD if item.live else "")
+        record, live = item.record, Cell(places(item.live) or "-", GOOD if item.live else "")
         if record is None:
             rows.append((f"{item.name}/{item.version}", *["-"] * 6, live))
             continue
@@ -103,6 +103,15 @@ def versions(found: Sequence[Listed]) -> Iterator[Block]:
     yield Table(("version", "digest", "toolchain", "opset", "precisions", "size", "max abs", "live on"), rows)
 
 
+def places(live: Sequence[str]) -> str:
+    """``prod: server, jetson; staging: server`` for ENV/TARGET pairs."""
+    by_environment: dict[str, list[str]] = {}
+    for place in live:
+        environment, _, target = place.partition("/")
+        by_environment.setdefault(environment, []).append(target)
+    return "; ".join(f"{name}: {', '.join(targets)}" for name, targets in by_environment.items())
+
+
 def shown(version: ModelVersion, live: Sequence[str]) -> Iterator[Block]:
     yield Cell(f"{version.ref}", BOLD)
     yield f"  digest     {version.digest}"
@@ -110,7 +119,7 @@ def shown(version: ModelVersion, live: Sequence[str]) -> Iterator[Block]:
     yield f"  toolchain  {version.toolchain}"
     yield f"  ONNX       opset {version.opset}, IR {version.ir}"
     yield f"  operators  {', '.join(version.operators)}"
-    yield f"  live on    {', '.join(live) or 'nothing'}"
+    yield f"  live on    {places(live) or 'nothing'}"
     for key, value in version.extra.items():
         if isinstance(value, (str, int, float)) or (isinstance(value, list) and value):
             yield f"  {key:<9}  {', '.join(map(str, value)) if isinstance(value, list) else value}"

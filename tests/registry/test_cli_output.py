@@ -186,7 +186,7 @@ def test_show_tells_the_whole_version() -> None:
     shown = plain(*tables.shown(version(), ["prod/server"]))
     for word in ("ocr-rec/1", "opset 17, IR 8", "Add, Conv", "[N, 3, 48, W]", "paddle -> onnx", "2.5e-07"):
         assert word in shown
-    for word in ("100.0%", "passed", "assets/字典.txt", "10.9 MB", "prod/server"):
+    for word in ("100.0%", "passed", "assets/字典.txt", "10.9 MB", "prod: server"):
         assert word in shown
     assert shown.count("paddle -> onnx") == 1
 
@@ -248,7 +248,12 @@ def test_status_marks_skew_health_and_readiness() -> None:
             "nothing to roll back to",
         ):
             assert word in shown
-        for word in ("prod/mobile: files are missing", "lags behind", "nothing yet", "serial"):
+        for word in (
+            "prod/mobile: files are missing",
+            "alias of 1 target lags behind",
+            "nothing yet",
+            "serial",
+        ):
             assert word in shown
 
 
