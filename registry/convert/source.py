@@ -139,7 +139,8 @@ def _check_program(model: Path, kind: str) -> None:
             program = json.loads(raw)
         except ValueError as error:
             raise _broken(model, kind, f"It is not whole JSON: {error}.") from error
-        if not isinstance(program, dict) or program.get("base_code", {}).get("magic") != "pir":
+        base = program.get("base_code") if isinstance(program, dict) else None
+        if not isinstance(base, dict) or base.get("magic") != "pir":
             raise _broken(model, kind, "It is JSON, but no program that Paddle saved.")
     elif not _is_protobuf(raw):
         raise _broken(model, kind, "It is no whole protobuf message: truncated, or another kind of file.")

@@ -102,7 +102,7 @@ def is_flat(references: Sequence[Array], allowed: float) -> bool:
 
 def cosine_similarity(a: Sequence[Array], b: Sequence[Array]) -> float:
     """Of two lists of arrays, each taken as one vector; 1.0 where both are zero, 0.0 where one is."""
-    x, y = (np.concatenate([np.asarray(part, np.float64).ravel() for part in side]) for side in (a, b))
+    x, y = (np.concatenate([np.zeros(0), *(part.astype(np.float64).ravel() for part in s)]) for s in (a, b))
     largest = max(float(np.abs(x).max(initial=0)), float(np.abs(y).max(initial=0)))
     if largest == 0:
         return 1.0

@@ -17,7 +17,10 @@ Build = Callable[..., onnx.ModelProto]
 
 
 def build_mlp(*, seed: int = 0, prefix: str = "", features: int = 8, opset: int = 17) -> onnx.ModelProto:
-    """``x`` [batch, features] -> Gemm, Relu, Gemm, Softmax -> ``y`` [batch, 4]. Names inside start with ``prefix``."""
+    """``x`` [batch, features] -> Gemm, Relu, MatMul, Softmax -> ``y`` [batch, 4].
+
+    Names inside start with ``prefix``.
+    """
     random = np.random.default_rng(seed)
     weights = {
         "w1": random.standard_normal((features, 64)).astype(np.float32) / 4,

@@ -13,7 +13,7 @@ import pytest
 
 from shipway.registry import errors, process
 
-WORKER = '''
+WORKER = """
 import os, sys, time
 from shipway.registry import process
 from shipway.registry.errors import ConversionError
@@ -52,7 +52,7 @@ def answer(request):
 
 if __name__ == "__main__":
     process.serve(prepare)
-'''
+"""
 
 
 @pytest.fixture

@@ -1,0 +1,147 @@
+"""Toolchains as data, and a converter that misbehaves in every known way."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from shipway.registry.convert import toolchains
+from shipway.registry.convert.source import Source
+from shipway.registry.errors import ConversionError, UsageError
+from shipway.registry.process import Worker
+from shipway.targets.base import RuntimeLimits
+
+CONVERTER = """
+import os, sys, time
+from pathlib import Path
+from shipway.registry import process
+
+def answer(request):
+    out = Path(request["out"])
+    how = Path(request["model"]).read_text()
+    if how == "exit":
+        print("[ERROR] Operator fancy_conv is not supported", file=sys.stderr, flush=True)
+        raise SystemExit(-1)
+    if how == "empty":
+        out.write_bytes(b"")
+    if how == "crash":
+        os.abort()
+    if how == "hang":
+        out.write_bytes(b"half")
+        time.sleep(600)
+    if how == "raise":
+        raise RuntimeError("the 0th elementwise MUST be ir::FloatAttribute")
+    if how == "good":
+        out.write_bytes(b"model")
+
+if __name__ == "__main__":
+    process.serve(lambda: answer)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("exit", "fancy_conv is not supported"),
+        ("nothing", "wrote no file"),
+        ("empty", "wrote an empty file"),
+        ("crash", "ended by SIGABRT"),
+        ("hang", "timeout_s"),
+        ("raise", "MUST be ir::FloatAttribute"),
+    ],
+)
+def test_a_failed_conversion_names_its_cause(tmp_path: Path, how: str, says: str) -> None:
+    (tmp_path / "fake_converter.py").write_text(CONVERTER)
+    model = tmp_path / "model.pdmodel"
+    model.write_text(how)
+    out = tmp_path / "out.onnx"
+    with (
+        Worker("fake_converter", cwd=tmp_path) as worker,
+        pytest.raises(ConversionError, match=r"can't convert model\.pdmodel to opset 17") as caught,
+    ):
+        toolchains.convert(
+            toolchains.TOOLCHAINS[0], worker, Source("pdmodel", model, model), out, opset=17, timeout=3
+        )
+    assert says in caught.value.why
+    assert caught.value.remedy
+    assert not out.exists()
+
+
+def test_a_good_conversion(tmp_path: Path) -> None:
+    (tmp_path / "fake_converter.py").write_text(CONVERTER)
+    model = tmp_path / "model.pdmodel"
+    model.write_text("good")
+    with Worker("fake_converter", cwd=tmp_path) as worker:
+        toolchains.convert(
+            toolchains.TOOLCHAINS[0],
+            worker,
+            Source("pdmodel", model, model),
+            tmp_path / "o",
+            opset=17,
+            timeout=9,
+        )
+    assert (tmp_path / "o").read_bytes() == b"model"
+
+
+LIMITS = {
+    "server": RuntimeLimits(opset=21, ir=10),
+    "phone": RuntimeLimits(opset=18, ir=9, why="ONNX Runtime 1.14"),
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "limits", "offered", "expected"),
+    [
+        ("auto", LIMITS, range(7, 22), 18),
+        ("auto", LIMITS, range(7, 16), 15),
+        ("auto", {}, range(7, 22), toolchains.DEFAULT_OPSET),
+        (13, LIMITS, range(7, 22), 13),
+        (18, LIMITS, None, 18),
+    ],
+)
+def test_opset(
+    asked: int | str, limits: dict[str, RuntimeLimits], offered: range | None, expected: int
+) -> None:
+    assert toolchains.choose_opset(asked, limits, offered) == expected
+
+
+def test_opset_above_a_target_names_it() -> None:
+    with pytest.raises(ConversionError, match="'phone' runs") as caught:
+        toolchains.choose_opset(19, LIMITS, range(7, 22))
+    assert "1.14" in caught.value.why
+
+
+def test_opset_that_no_toolchain_writes() -> None:
+    with pytest.raises(ConversionError, match="opset 22"):
+        toolchains.choose_opset(22, {}, range(7, 22))
+
+
+def test_choose() -> None:
+    name = toolchains.TOOLCHAINS[0].name
+    assert [chain.name for chain in toolchains.choose("pdmodel")] == [name]
+    assert [chain.name for chain in toolchains.choose("pir", name)] == [name]
+    with pytest.raises(UsageError, match="There is no toolchain"):
+        toolchains.choose("pir", "nosuch")
+    with pytest.raises(UsageError, match="does not read"):
+        toolchains.choose("onnx", name)
+
+
+def test_missing_packages_are_named_with_the_remedy() -> None:
+    chain = toolchains.Toolchain(
+        "t", "w", frozenset(), {"paddlepaddle": "0.0.1", "no-such-package": "1"}, range(1), python=(3, 13)
+    )
+    with pytest.raises(ConversionError, match="not ready") as caught:
+        toolchains.installed(chain, python=(3, 11))
+    assert "no-such-package 1 is not installed" in caught.value.why
+    assert "shipway[paddle]" in caught.value.remedy
+    with pytest.raises(ConversionError, match=r"on Python 3\.13") as caught:
+        toolchains.installed(chain, python=(3, 13))
+    assert "Python 3.12 or older" in caught.value.remedy
+
+
+@pytest.mark.paddle
+def test_the_pinned_pair_is_ready_where_it_can_be() -> None:
+    assert sys.version_info < (3, 13)
+    toolchains.installed(toolchains.TOOLCHAINS[0])

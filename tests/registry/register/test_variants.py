@@ -1,0 +1,158 @@
+"""Other precisions: what they do to size and numbers, and what stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from shipway.registry.convert import graph, optimise, variants
+from shipway.registry.errors import ConversionError
+from shipway.registry.verify import measure
+
+Build = Callable[..., onnx.ModelProto]
+
+
+def outputs(path: Path, x: np.ndarray) -> np.ndarray:
+    return measure.run(measure.session(path), [{"x": x}])[0][0]
+
+
+@pytest.fixture
+def canonical(tmp_path: Path, mlp: Build) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(mlp(features=256), path)
+    return path
+
+
+def content(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (2, 256)).astype(np.float32)
+
+
+def judged(path: Path, allowed: float) -> variants.Judge:
+    x = content()
+    reference = outputs(path, x)
+
+    def judge(model: onnx.ModelProto, quick: bool) -> float:
+        attempt = path.with_name("attempt.onnx")
+        onnx.save(model, attempt)
+        return float(np.abs(outputs(attempt, x) - reference).max()) / allowed
+
+    return judge
+
+
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.6), ("int8", 0.35)])
+def test_every_recipe_makes_a_smaller_model_with_the_same_interface(
+    canonical: Path, precision: str, share: float
+) -> None:
+    before = graph.info(graph.load(canonical), 0)
+    samples = [{"x": content(seed)} for seed in range(4)]
+    recipes = variants.recipes(precision, graph.load(canonical), samples)
+    assert len(recipes) == 3
+    for recipe in recipes:
+        model, note = recipe.make(canonical, judged(canonical, 0.1))
+        path = canonical.with_name("variant.onnx")
+        onnx.save(model, path)
+        after = graph.info(model, 0)
+        assert (after.inputs, after.outputs, after.opset) == (before.inputs, before.outputs, before.opset)
+        assert path.stat().st_size < share * canonical.stat().st_size
+        assert np.abs(outputs(path, content()) - outputs(canonical, content())).max() < 0.1
+        assert not note
+    assert {path.name for path in canonical.parent.iterdir()} <= {
+        "model.onnx",
+        "variant.onnx",
+        "attempt.onnx",
+    }
+
+
+def test_weights_that_the_numbers_need_stay_as_they_are(tmp_path: Path) -> None:
+    """One weight matters ten thousand times as much as the other: int8 is taken where it does no harm."""
+    random = np.random.default_rng(1)
+    weights = {
+        "loud": (random.standard_normal((256, 8)) * 1e4).astype(np.float32),
+        "quiet": random.standard_normal((256, 8)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "loud"], ["a"]),
+        helper.make_node("MatMul", ["x", "quiet"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 256])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 8])],
+        [numpy_helper.from_array(weight, name) for name, weight in weights.items()],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    recipe = variants.recipes("int8", graph.load(path))[-1]
+    judge = judged(path, 1.0)
+    model, note = recipe.make(path, judge)
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert kinds["loud"] == TensorProto.FLOAT
+    assert kinds["quiet_int8"] == TensorProto.INT8
+    assert note.startswith("1 of 2 weights stay float32")
+    assert judge(model, False) <= 1
+
+
+def test_fp16_leaves_weights_alone_that_would_overflow(tmp_path: Path, mlp: Build) -> None:
+    model = mlp(features=256)
+    weight = model.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e6), weight.name))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    made, _ = variants.recipes("fp16", model)[-1].make(path, lambda model, quick: 0.0)
+    kinds = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
+    assert kinds["w1"] == TensorProto.FLOAT
+    assert kinds["w2_fp16"] == TensorProto.FLOAT16
+
+
+def test_nothing_to_narrow_is_said(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y]), ir_version=8)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    with pytest.raises(ConversionError, match="No weight"):
+        variants.recipes("int8", model)[-1].make(path, lambda model, quick: 0.0)
+
+
+def test_unknown_precision(mlp: Build) -> None:
+    with pytest.raises(ConversionError, match="no precision 'fp8'"):
+        variants.recipes("fp8", mlp())
+
+
+def test_dynamic_int8_is_for_models_without_convolutions(mlp: Build) -> None:
+    names = [recipe.name for recipe in variants.recipes("int8", mlp())]
+    assert "dynamic" in names[0]
+    model = mlp()
+    model.graph.node[0].op_type = "Conv"
+    assert not any("dynamic" in recipe.name for recipe in variants.recipes("int8", model))
+
+
+def test_optimised_is_leaner_and_silent(
+    canonical: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = graph.load(canonical)
+    for index in range(3):
+        node = helper.make_node("Identity", ["y" if index == 0 else f"i{index}"], [f"i{index + 1}"])
+        model.graph.node.append(node)
+    model.graph.output[0].name = "i3"
+    leaner = optimise.slim(model)
+    assert len(leaner.graph.node) < len(model.graph.node)
+    assert graph.info(leaner, 0).outputs == graph.info(model, 0).outputs
+    onnx.save(model, tmp_path / "a.onnx")
+    onnx.save(leaner, tmp_path / "b.onnx")
+    assert np.array_equal(outputs(tmp_path / "a.onnx", content()), outputs(tmp_path / "b.onnx", content()))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_that_the_optimiser_can_not_take(mlp: Build) -> None:
+    model = mlp()
+    model.graph.node[0].input[0] = "nowhere"
+    with pytest.raises(ConversionError):
+        optimise.slim(model)
