@@ -70,7 +70,7 @@ class HeadTopK(nn.Layer):
         return scores, classes, chosen
 
 
-@case("head-nms", "detection", image(64))
+@case("head-nms", "detection", Input("x", "float32", (1, 3, 64, 64), (1, 3, 64, 64), image=True))
 class HeadNms(nn.Layer):
     """A PP-YOLOE-like head: boxes from distances, class scores, multiclass NMS inside the graph."""
 
@@ -89,7 +89,12 @@ class HeadNms(nn.Layer):
         return multiclass_nms(boxes / 64.0, F.sigmoid(paddle.flatten(self.score(y), 2)))
 
 
-@case("yolo-box", "detection", image(64), Input("size", "int32", (None, 2), (2, 2), 60, 80))
+@case(
+    "yolo-box",
+    "detection",
+    Input("x", "float32", (1, 3, 64, 64), (1, 3, 64, 64), image=True),
+    Input("size", "int32", (1, 2), (1, 2), 60, 80),
+)
 class YoloBox(nn.Layer):
     """PP-YOLO's decoding operator and NMS."""
 
@@ -114,6 +119,19 @@ class YoloDecode(nn.Layer):
 
     def forward(self, x: paddle.Tensor, size: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         return ops.yolo_box(self.head(self.stem(x)), size, [10, 13, 16, 30], 3, 0.01, 8)
+
+
+@case(
+    "nms-batched",
+    "detection",
+    Input("boxes", "float32", (None, 20, 4), (2, 20, 4), 0.0, 60.0),
+    Input("scores", "float32", (None, 3, 20), (2, 3, 20), 0.0, 1.0),
+)
+class NmsBatched(Gained):
+    """Multiclass NMS over a batch whose size is dynamic."""
+
+    def forward(self, boxes: paddle.Tensor, scores: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        return multiclass_nms(_corners(boxes * self.gain), scores)
 
 
 @case("nms", "detection", _BOXES, Input("scores", "float32", (None,), (20,)))

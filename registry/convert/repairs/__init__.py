@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shipway.registry.convert.repairs import cut, cuts, pir
-from shipway.registry.convert.repairs.pir_doubles import INTERPOLATION_SCALES, PAD_VALUE, SOFTPLUS_ATTRIBUTES
+from shipway.registry.convert.repairs.pir_doubles import DOUBLES
+from shipway.registry.convert.repairs.pir_rewrites import DILATED_SAME, MEAN_OF_ALL, SMALL_BIAS
 from shipway.registry.convert.repairs.rules import Applied, Program, Rule
 
 __all__ = ["RULES", "Applied", "Mended", "Piece", "Rule", "finish", "mend", "mend_program"]
 
-RULES: tuple[Rule, ...] = (INTERPOLATION_SCALES, SOFTPLUS_ATTRIBUTES, PAD_VALUE)
+RULES: tuple[Rule, ...] = (*DOUBLES, MEAN_OF_ALL, SMALL_BIAS, DILATED_SAME)
 
 
 @dataclass(frozen=True, slots=True)

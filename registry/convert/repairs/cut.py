@@ -137,6 +137,7 @@ class _PartBuilder:
         self.own |= {*numbers.values(), *(made for op in ops for made in pir.outputs(op))}
         self.column = sum(op["#"] == pir.FETCH for op in ops)
         joints = [joint for op in ops if (joint := self._place(op)) is not None]
+        self._copy_fetched()
         result_names = tuple(f"{self.name}.out.{index}" for index in range(len(results or ())))
         self.ops += self.tail
         self._import(results or [])
@@ -193,6 +194,19 @@ class _PartBuilder:
             blocks=tuple(blocks),
             constants=constants,
         )
+
+    def _copy_fetched(self) -> None:
+        """Put a copy between an input and its fetch, where a converter would write neither node nor name."""
+        given = {number for op in self.ops if op["#"] == pir.DATA for number in pir.outputs(op)}
+        ops: list[Op] = []
+        for op in self.ops:
+            if op["#"] == pir.FETCH and pir.inputs(op)[0] in given:
+                number = pir.inputs(op)[0]
+                copied = self.shared.copy_type(number)
+                ops.append(pir.assign_op(number, copied, self.shared.raw[number]))
+                op = {**op, "I": [{"%": copied}]}
+            ops.append(op)
+        self.ops = ops
 
     def _free(self, block: Op) -> list[int]:
         """Values that a block takes from around it; parameters and constants it has by itself."""

@@ -62,6 +62,10 @@ def _static_channels(op: Op, types: Types) -> bool:
     return taken is not None and len(taken.shape) == 4 and taken.shape[1] > 0
 
 
+def _counted_boxes(op: Op, _types: Types) -> bool:
+    return len(pir.inputs(op)) == 3 and all(pir.inputs(op))
+
+
 _UNMAPPED = "paddle2onnx 2.0.1 has no mapping for it and aborts"
 
 CUTS = (
@@ -85,6 +89,13 @@ CUTS = (
         emit_vision.emit_adaptive_average,
         "paddle2onnx takes equal strides and windows: wrong numbers where the sizes do not divide",
         _does_not_divide,
+    ),
+    Cut(
+        "1.roi_align",
+        "roi-align",
+        emit_vision.emit_roi_align,
+        "paddle2onnx 2.0.1 and 1.2.4 take all boxes for those of the first image: wrong numbers",
+        _counted_boxes,
     ),
     Cut("1.celu", "celu", emit_math.emit_celu, _UNMAPPED),
     Cut("1.expm1", "expm1", emit_math.emit_expm1, _UNMAPPED),

@@ -122,6 +122,32 @@ def emit_nms(emit: Emitter) -> None:
     emit.give(emit.node("Gather", kept, emit.constant(2), axis=1))
 
 
+def emit_roi_align(emit: Emitter) -> None:
+    """RoiAlign. How many boxes each image has becomes the image's number of each box.
+
+    ``aligned`` moves the boxes by half a pixel, which ONNX calls half_pixel (opset 16).
+    """
+    x, boxes, counts = emit.joint.takes
+    attributes = emit.joint.attributes
+    total = emit.squeeze(emit.shape(boxes, 0))
+    places = emit.node("Range", emit.constant(0), total, emit.constant(1))
+    ends = emit.node("CumSum", emit.cast(counts, "int64"), emit.constant(0))
+    columns = emit.node("Reshape", places, emit.constant([-1, 1]))
+    past = emit.cast(emit.node("GreaterOrEqual", columns, ends), "int64")
+    images = emit.reduce("ReduceSum", past, [1], keep=False)
+    emit.result(
+        "RoiAlign",
+        x,
+        boxes,
+        images,
+        coordinate_transformation_mode="half_pixel" if attributes["aligned"] else "output_half_pixel",
+        output_height=int(attributes["pooled_height"]),
+        output_width=int(attributes["pooled_width"]),
+        sampling_ratio=max(int(attributes["sampling_ratio"]), 0),
+        spatial_scale=float(attributes["spatial_scale"]),
+    )
+
+
 def emit_adaptive_average(emit: Emitter) -> None:
     """Adaptive average pooling to a size that does not divide the input's, as two products with matrices.
 

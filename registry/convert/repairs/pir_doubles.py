@@ -6,6 +6,8 @@
 - ``beta``, ``threshold`` of ``softplus``: ``Only support softplus with beta == 1.0 and threshold == 20.0``,
   which is what they are.
 - ``pad_value`` of ``pad3d``: no message; the model is padded with 0 whatever was asked for.
+- ``negative_slope`` of ``leaky_relu``: no message; the slope becomes -1.
+- ``epsilon`` of ``group_norm``: no message; another epsilon.
 
 All measured on files that Paddle 3.3.1 wrote.
 """
@@ -62,3 +64,17 @@ PAD_VALUE = _rule(
     ("pad_value",),
     "Paddle 3.3 writes the value to pad with as float64, and paddle2onnx pads with 0 instead",
 )
+LEAKY_SLOPE = _rule(
+    "leaky-slope",
+    ".leaky_relu",
+    ("negative_slope",),
+    "Paddle 3.3 writes the slope of leaky_relu as float64, and paddle2onnx takes -1 instead",
+)
+GROUP_NORM_EPSILON = _rule(
+    "group-norm-epsilon",
+    ".group_norm",
+    ("epsilon",),
+    "Paddle 3.3 writes the epsilon of group_norm as float64, and paddle2onnx takes another instead",
+)
+
+DOUBLES = (INTERPOLATION_SCALES, SOFTPLUS_ATTRIBUTES, PAD_VALUE, LEAKY_SLOPE, GROUP_NORM_EPSILON)

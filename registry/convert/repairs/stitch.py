@@ -106,9 +106,8 @@ def _make_names_unique(graph: onnx.GraphProto, prefix: str) -> None:
                 renamed = [rename(name) for name in names]
                 del names[:]
                 names.extend(renamed)
-            for attribute in node.attribute:
-                for subgraph in (attribute.g, *attribute.graphs):
-                    rename_in(subgraph, top=False)
+            for subgraph in subgraphs(node):
+                rename_in(subgraph, top=False)
         if not top:
             for value in (*inner.input, *inner.output):
                 value.name = rename(value.name)
@@ -117,14 +116,23 @@ def _make_names_unique(graph: onnx.GraphProto, prefix: str) -> None:
     rename_in(graph, top=True)
 
 
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs inside a node. Others than graphs are not touched: reading ``g`` would make one appear."""
+    found: list[onnx.GraphProto] = []
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            found.append(attribute.g)
+        found.extend(attribute.graphs)
+    return found
+
+
 def uses(node: onnx.NodeProto) -> set[str]:
     """Every name that a node takes, in the graphs inside it too."""
     names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for subgraph in (attribute.g, *attribute.graphs):
-            names.update(value.name for value in subgraph.output)
-            for inner in subgraph.node:
-                names |= uses(inner)
+    for subgraph in subgraphs(node):
+        names.update(value.name for value in subgraph.output)
+        for inner in subgraph.node:
+            names |= uses(inner)
     return names
 
 
