@@ -14,7 +14,6 @@ from typing import ClassVar
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shipway.registry.nouns import Digest, Json, TensorSpec
-from shipway.targets import npm
 from shipway.targets.base import BundlePlan, BundleWriter, RuntimeLimits, TargetOptions, VerifiedModel
 from shipway.targets.limits import Size, onnx_runtime
 from shipway.targets.parts import OnnxRuntimeKind, Threads, Version, facts, place_model, place_proof
@@ -88,6 +87,8 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
         return (Digest.of(self.chosen.runtime_integrity.encode()),)
 
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
+        from shipway.targets import npm
+
         options, limits = self.chosen, self.limits()
         graph = place_model(model, out)
         place_proof(model, out)

@@ -1,0 +1,268 @@
+"""``server-tensorrt``: the Triton configuration, providers, and the server spoken to over HTTP."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from shipway.registry.errors import ConfigError
+from shipway.targets.server_tensorrt import ServerOptions
+
+X = (np.arange(8, dtype=np.float32).reshape(2, 4) - 3) / 128
+
+
+@contextmanager
+def served(folder: Path, *arguments: str) -> Iterator[str]:
+    """The bundle's server on a free port; gives its address."""
+    argv = [sys.executable, "-B", "serve.py", "--port", "0", *arguments]
+    with subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            yield child.stdout.readline().split()[0].rpartition("/v2/")[0]
+        finally:
+            child.terminate()
+
+
+def call(url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    request = urllib.request.Request(
+        url, body, {key.replace("_", "-"): value for key, value in headers.items()}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read(), dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), dict(error.headers)
+
+
+def infer_body(**changes: Any) -> bytes:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [2, 4], "data": X.reshape(-1).tolist(), **changes}
+    return json.dumps({"id": "7", "inputs": [tensor]}).encode()
+
+
+@pytest.fixture
+def bundle(tiny: Any, tmp_path: Path) -> Path:
+    tiny.export("server-tensorrt", tmp_path / "out")
+    return tmp_path / "out"
+
+
+def expected(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.maximum(X @ weights, 0)
+
+
+def weights_of(version: int) -> np.ndarray[Any, Any]:
+    return np.abs(np.random.default_rng(version).normal(size=(4, 3))).astype(np.float32)
+
+
+def test_the_server_speaks_the_protocol(bundle: Path, make_version: Callable[..., Any]) -> None:
+    golden = np.fromfile(bundle / "golden" / "0-1.bin", "<f4").reshape(2, 3)
+    with served(bundle) as address:
+        for path in (
+            "/v2/health/live",
+            "/v2/health/ready",
+            "/v2/models/tiny/ready",
+            "/v2/models/tiny/versions/1/ready",
+        ):
+            assert call(address + path)[0] == 200
+        described = json.loads(call(f"{address}/v2/models/tiny")[1])
+        assert described["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+        assert described["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}]
+
+        status, body, _ = call(f"{address}/v2/models/tiny/versions/1/infer", infer_body())
+        answer = json.loads(body)
+        assert (status, answer["id"], answer["model_version"]) == (200, "7", "1")
+        assert answer["outputs"][0]["shape"] == [2, 3]
+        np.testing.assert_allclose(answer["outputs"][0]["data"], golden.reshape(-1), rtol=0, atol=1e-6)
+
+        nested = json.loads(call(f"{address}/v2/models/tiny/infer", infer_body(data=X.tolist()))[1])
+        assert nested["outputs"] == answer["outputs"]
+        assert (
+            'inference_requests_total{model="tiny",version="1"} 2' in call(f"{address}/metrics")[1].decode()
+        )
+
+
+def test_tensors_travel_as_bytes_too(bundle: Path) -> None:
+    golden = np.fromfile(bundle / "golden" / "0-1.bin", "<f4")
+    tensor = {"name": "x", "datatype": "FP32", "shape": [2, 4], "parameters": {"binary_data_size": 32}}
+    wanted = {"name": "y", "parameters": {"binary_data": True}}
+    head = json.dumps({"inputs": [tensor], "outputs": [wanted]}).encode()
+    with served(bundle) as address:
+        status, body, headers = call(
+            f"{address}/v2/models/tiny/infer",
+            head + X.astype("<f4").tobytes(),
+            Inference_Header_Content_Length=str(len(head)),
+        )
+    assert status == 200
+    cut = int(headers["Inference-Header-Content-Length"])
+    assert json.loads(body[:cut])["outputs"][0]["parameters"] == {"binary_data_size": 24}
+    np.testing.assert_allclose(np.frombuffer(body[cut:], "<f4"), golden, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"not json", "Expecting value"),
+        (b"[]", "no attribute"),
+        (b"{}", "missing input x"),
+        (infer_body(name="z"), "unknown input 'z'"),
+        (infer_body(datatype="INT64"), "takes FP32"),
+        (infer_body(shape=[2, -4]), "no proper shape"),
+        (infer_body(shape=[3, 4]), "input x"),
+        (infer_body(data=["a"] * 8), "input x"),
+        (infer_body(data=[0.0] * 10, shape=[2, 5]), "x"),
+        (infer_body(parameters={"binary_data_size": 32}), "input x"),
+    ],
+)
+def test_a_clients_mistake_is_answered_and_the_server_lives(bundle: Path, body: bytes, said: str) -> None:
+    with served(bundle) as address:
+        status, answer, _ = call(f"{address}/v2/models/tiny/infer", body)
+        assert status == 400
+        assert said in json.loads(answer)["error"]
+        assert call(f"{address}/v2/models/tiny/infer", infer_body())[0] == 200
+
+
+def test_other_paths_are_not_found(bundle: Path) -> None:
+    with served(bundle) as address:
+        for path in (
+            "/",
+            "/v2/models/other",
+            "/v2/models/tinyer",
+            "/v2/models/tiny/versions/2",
+            "/../bundle.json",
+        ):
+            assert call(address + path)[0] == 404
+        assert call(f"{address}/v2/models/other/infer", infer_body())[0] == 404
+
+
+def test_a_load_swaps_to_the_release_that_is_live_by_then(
+    make_version: Callable[..., Any], tmp_path: Path
+) -> None:
+    root = tmp_path / "destination"
+    for number in (1, 2):
+        weights = weights_of(number)
+        made = make_version(version=number, weights=weights, golden_weights=weights)
+        made.export("server-tensorrt", root / "releases" / f"r{number}")
+
+    def point(number: int) -> None:
+        (root / "current.json").write_text(json.dumps({"path": f"releases/r{number}/"}))
+
+    point(1)
+    with served(root / "releases" / "r1", "--root", str(root)) as address:
+        for number in (1, 2, 1):
+            point(number)
+            assert call(f"{address}/v2/repository/models/tiny/load", b"")[0] == 200
+            answer = json.loads(call(f"{address}/v2/models/tiny/infer", infer_body())[1])
+            assert answer["model_version"] == str(number)
+            found = np.reshape(answer["outputs"][0]["data"], (2, 3))
+            np.testing.assert_allclose(found, expected(weights_of(number)), rtol=0, atol=1e-6)
+        (root / "releases" / "r2" / "bundle.json").write_text("{")
+        point(2)
+        assert call(f"{address}/v2/repository/models/tiny/load", b"")[0] in {400, 500}
+        answer = json.loads(call(f"{address}/v2/models/tiny/infer", infer_body())[1])
+        assert answer["model_version"] == "1"  # what does not load does not replace what runs
+
+
+def test_triton_batches_and_warms_up_where_the_model_lets_it(tiny: Any, tmp_path: Path) -> None:
+    tiny.export(
+        "server-tensorrt",
+        tmp_path / "out",
+        shapes={"x": {"min": [1, 4], "opt": [4, 4], "max": [16, 4]}},
+        max_batch=16,
+        threads=2,
+    )
+    config = (tmp_path / "out" / "models" / "tiny" / "config.pbtxt").read_text()
+    assert (tmp_path / "out" / "models" / "tiny" / "1" / "model.onnx").is_file()
+    for line in (
+        "max_batch_size: 16",
+        "    dims: [4]",
+        "version_policy { specific { versions: [1] } }",
+        "dynamic_batching { max_queue_delay_microseconds: 1000 }",
+        '    parameters { key: "precision_mode" value: "FP32" }',
+        '    parameters { key: "trt_profile_max_shapes" value: "x:16x4" }',
+        'parameters { key: "intra_op_thread_count" value: { string_value: "2" } }',
+        "  batch_size: 2",
+        "      random_data: true",
+    ):
+        assert line in config.splitlines()
+    runtime = json.loads((tmp_path / "out" / "bundle.json").read_text())["runtime"]
+    assert runtime["providers"][0]["options"]["trt_profile_min_shapes"] == "x:1x4"
+
+
+def test_triton_does_not_batch_a_fixed_model(make_version: Callable[..., Any], tmp_path: Path) -> None:
+    make_version(batch=2).export("server-tensorrt", tmp_path / "out", providers=["cpu"])
+    config = (tmp_path / "out" / "models" / "tiny" / "config.pbtxt").read_text()
+    assert "max_batch_size: 0" in config
+    assert "dims: [2, 4]" in config
+    assert "KIND_CPU" in config
+    assert "dynamic_batching" not in config
+    assert "tensorrt" not in config
+
+
+def test_a_provider_that_must_be_there_fails_the_check(
+    tiny: Any, tmp_path: Path, run_check: Callable[..., Any]
+) -> None:
+    manifest = tiny.export("server-tensorrt", tmp_path / "out", require_provider="tensorrt")
+    done = run_check(tmp_path / "out", manifest)
+    assert done.code == 5
+    assert (
+        "TensorrtExecutionProvider is required, but CPUExecutionProvider"
+        in json.loads(done.stdout)["problem"]
+    )
+
+
+def test_nothing_falls_back_to_what_was_not_asked_for(
+    tiny: Any, tmp_path: Path, run_check: Callable[..., Any]
+) -> None:
+    manifest = tiny.export("server-tensorrt", tmp_path / "out", providers=["tensorrt", "cuda"])
+    done = run_check(tmp_path / "out", manifest)
+    assert done.code == 5
+    assert "None of TensorrtExecutionProvider, CUDAExecutionProvider" in json.loads(done.stdout)["problem"]
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"z": {"min": [1, 4], "opt": [1, 4], "max": [1, 4]}},
+        {"x": {"min": [1], "opt": [1], "max": [1]}},
+    ],
+)
+def test_shapes_that_do_not_fit_the_model_are_refused(tiny: Any, shapes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="shapes"):
+        tiny.build("server-tensorrt", shapes=shapes)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"min": [2, 4], "opt": [1, 4], "max": [4, 4]},
+        {"min": [1, 4], "opt": [1, 4], "max": [4]},
+        {"min": [0], "opt": [1], "max": [1]},
+        {"min": [1], "opt": [1]},
+    ],
+)
+def test_a_profile_rises_from_min_to_max(profile: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ServerOptions.model_validate({"shapes": {"x": profile}})
+
+
+def test_the_container_files_agree_with_each_other(tiny: Any, tmp_path: Path) -> None:
+    tiny.export("server-tensorrt", tmp_path / "out")
+    compose = yaml.safe_load((tmp_path / "out" / "compose.yaml").read_text())
+    service = yaml.safe_load((tmp_path / "out" / "kserve.yaml").read_text())
+    container = service["spec"]["predictor"]["containers"][0]
+    assert service["kind"] == "InferenceService"
+    assert container["image"] == compose["services"]["server"]["image"] == "tiny:1"
+    assert container["ports"] == [{"containerPort": 8000, "protocol": "TCP"}]
+    assert "EXPOSE 8000" in (tmp_path / "out" / "Dockerfile").read_text()
