@@ -27,7 +27,8 @@ class Joint:
     """An operator that was cut out. ``takes`` and ``gives`` are names in the ONNX graph, '' where none.
 
     ``blocks`` are the names of the parts that its branches or its body became, ``constants`` what is known of
-    the values it takes, by position.
+    the values it takes, by position. A list of tensors is spread out; ``sizes`` says how many names each
+    operand became.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Joint:
     given: tuple[Type | None, ...]
     blocks: tuple[str, ...] = ()
     constants: Mapping[int, Any] = field(default_factory=dict[int, Any])
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,13 @@ class _Divider:
         self.constants = {
             number: op for op in pir.walk(ops) if _is_constant(op) for number in pir.outputs(op)
         }
+        self.lists = {
+            number: pir.inputs(op)
+            for op in pir.walk(ops)
+            if op["#"] == pir.COMBINE
+            for number in pir.outputs(op)
+        }
+        self.used = pir.used(ops)
         self.fresh = count(max((abs(number) for number in self.raw), default=0) + 1)
 
     def parts(self) -> Iterator[Part]:
@@ -165,7 +174,9 @@ class _PartBuilder:
         if not self.shared.wanted(op, self.shared.types):
             self.ops.append(op)
             return None
-        takes = [self._name(number) if number else "" for number in pir.inputs(op)]
+        operands = [self.shared.lists.get(number, [number]) for number in pir.inputs(op)]
+        numbers = [number for operand in operands for number in operand]
+        takes = [self._name(number) if number else "" for number in numbers]
         blocks = []
         for block in pir.blocks_of(op):
             for number in self._free(block):
@@ -177,22 +188,25 @@ class _PartBuilder:
             blocks.append(name)
         gives = []
         for number in pir.outputs(op):
-            gives.append(f"cut.{number}.{next(self.shared.fresh)}")
-            self.ops.append(pir.data_op(number, self.shared.raw[number], gives[-1]))
+            wanted = number in self.shared.used
+            gives.append(f"cut.{number}.{next(self.shared.fresh)}" if wanted else "")
+            if wanted:
+                self.ops.append(pir.data_op(number, self.shared.raw[number], gives[-1]))
         constants = {
             index: constant_value(self.shared.constants[number])
-            for index, number in enumerate(pir.inputs(op))
+            for index, number in enumerate(numbers)
             if number in self.shared.constants
         }
         return Joint(
             kind=op["#"],
             attributes=pir.attributes(op),
             takes=tuple(takes),
-            taken=tuple(self.shared.types.get(number) for number in pir.inputs(op)),
+            taken=tuple(self.shared.types.get(number) for number in numbers),
             gives=tuple(gives),
             given=tuple(self.shared.types.get(number) for number in pir.outputs(op)),
             blocks=tuple(blocks),
             constants=constants,
+            sizes=tuple(len(operand) for operand in operands),
         )
 
     def _copy_fetched(self) -> None:

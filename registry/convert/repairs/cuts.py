@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from shipway.registry.convert.repairs import emit_control, emit_math, emit_vision, pir
+from shipway.registry.convert.repairs import emit_control, emit_math, emit_recurrent, emit_vision, pir
 from shipway.registry.convert.repairs.pir import Op, Type
 from shipway.registry.convert.repairs.stitch import Emit
 
@@ -43,10 +43,6 @@ def _does_not_divide(op: Op, types: Types) -> bool:
     return known and any(have % want for have, want in pairs)
 
 
-def _without_decimals(op: Op, _types: Types) -> bool:
-    return not pir.attributes(op).get("decimals")
-
-
 def _not_plain_softplus(op: Op, _types: Types) -> bool:
     attributes = pir.attributes(op)
     return (attributes["beta"], attributes["threshold"]) != (1.0, 20.0)
@@ -60,6 +56,11 @@ def _two_dimensional(op: Op, types: Types) -> bool:
 def _static_channels(op: Op, types: Types) -> bool:
     taken = types[pir.inputs(op)[0]]
     return taken is not None and len(taken.shape) == 4 and taken.shape[1] > 0
+
+
+def _plain_rnn(op: Op, _types: Types) -> bool:
+    """A simple RNN over whole sequences (without their lengths)."""
+    return pir.attributes(op)["mode"] in ("RNN_TANH", "RNN_RELU") and not pir.inputs(op)[3]
 
 
 def _counted_boxes(op: Op, _types: Types) -> bool:
@@ -97,24 +98,34 @@ CUTS = (
         "paddle2onnx 2.0.1 and 1.2.4 take all boxes for those of the first image: wrong numbers",
         _counted_boxes,
     ),
+    Cut(
+        "1.rnn",
+        "simple-rnn",
+        emit_recurrent.emit_simple_rnn,
+        "paddle2onnx 2.0.1 maps LSTM and GRU only, and leaves a hole for others: does not load",
+        _plain_rnn,
+    ),
+    Cut(
+        "1.pad3d",
+        "circular-pad",
+        emit_vision.emit_circular_pad,
+        "paddle2onnx 2.0.1 needs opset 19 for it, 1.2.4 does not map it",
+        lambda op, types: (
+            pir.attributes(op)["mode"] == "circular" and pir.attributes(op)["data_format"] == "NCDHW"
+        ),
+    ),
+    Cut(
+        "1.gelu",
+        "gelu-tanh",
+        emit_math.emit_gelu,
+        "paddle2onnx writes the exact GELU where the tanh form was asked for (4e-4 off)",
+        lambda op, types: bool(pir.attributes(op)["approximate"]),
+    ),
     Cut("1.celu", "celu", emit_math.emit_celu, _UNMAPPED),
     Cut("1.expm1", "expm1", emit_math.emit_expm1, _UNMAPPED),
     Cut("1.lerp", "lerp", emit_math.emit_lerp, _UNMAPPED),
     Cut("1.amax", "amax", emit_math.emit_amax, _UNMAPPED),
     Cut("1.amin", "amin", emit_math.emit_amin, _UNMAPPED),
-    Cut(
-        "1.thresholded_relu",
-        "thresholded-relu",
-        emit_math.emit_thresholded_relu,
-        "models of Paddle 2 lack the attribute 'value', at which paddle2onnx 2.0.1 stops",
-    ),
-    Cut(
-        "1.round",
-        "round",
-        emit_math.emit_round,
-        "models of Paddle 2 lack the attribute 'decimals', at which paddle2onnx 2.0.1 stops",
-        _without_decimals,
-    ),
     Cut(
         "1.softplus",
         "softplus",

@@ -49,9 +49,9 @@ class Emitter:
         self._add(op, inputs, self.joint.gives, attributes)
 
     def give(self, *values: str) -> None:
-        """Say which values are the joint's outputs, in order; '' for one that nobody may use."""
+        """Say which values are the joint's outputs, in order; those that nobody uses have no name."""
         for value, name in zip(values, self.joint.gives, strict=False):
-            if value:
+            if name:
                 self._add("Identity", [value], [name], {})
 
     def constant(self, value: Any, dtype: npt.DTypeLike = np.int64) -> str:

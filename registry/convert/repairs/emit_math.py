@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from shipway.registry.convert.repairs.emit import Emitter
@@ -48,18 +50,6 @@ def _extreme(emit: Emitter, op: str) -> None:
     emit.give(emit.reduce(op, emit.joint.takes[0], list(axes), bool(emit.joint.attributes["keepdim"])))
 
 
-def emit_thresholded_relu(emit: Emitter) -> None:
-    """x above the threshold, elsewhere a value that Paddle 2 did not have (zero)."""
-    (x,) = emit.joint.takes
-    above = emit.node("Greater", x, _number(emit, emit.joint.attributes["threshold"]))
-    emit.result("Where", above, x, _number(emit, emit.joint.attributes.get("value") or 0.0))
-
-
-def emit_round(emit: Emitter) -> None:
-    """Half to even, as ONNX and Paddle's kernels do. Only without decimals, which Paddle 2 did not have."""
-    emit.result("Round", emit.joint.takes[0])
-
-
 def emit_softplus(emit: Emitter) -> None:
     """log(1 + exp(beta x)) / beta, and x itself where beta x is above the threshold."""
     (x,) = emit.joint.takes
@@ -68,3 +58,13 @@ def emit_softplus(emit: Emitter) -> None:
     soft = emit.node("Div", emit.node("Softplus", scaled), beta)
     above = emit.node("Greater", scaled, _number(emit, emit.joint.attributes["threshold"]))
     emit.result("Where", above, x, soft)
+
+
+def emit_gelu(emit: Emitter) -> None:
+    """The tanh form of GELU: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    (x,) = emit.joint.takes
+    cube = emit.node("Mul", emit.node("Mul", x, x), x)
+    inner = emit.node("Add", x, emit.node("Mul", cube, _number(emit, 0.044715)))
+    bent = emit.node("Tanh", emit.node("Mul", inner, _number(emit, math.sqrt(2 / math.pi))))
+    grown = emit.node("Mul", x, emit.node("Add", bent, _number(emit, 1.0)))
+    emit.result("Mul", grown, _number(emit, 0.5))

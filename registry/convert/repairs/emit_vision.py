@@ -148,6 +148,28 @@ def emit_roi_align(emit: Emitter) -> None:
     )
 
 
+def emit_circular_pad(emit: Emitter) -> None:
+    """Padding with what lies at the other end, axis by axis; ONNX has it from opset 19 only (mode wrap).
+
+    Paddings come from the last axis to the first, before and after.
+    """
+    value = emit.joint.takes[0]
+    paddings = emit.joint.constants.get(1)
+    if paddings is None:
+        raise ValueError("circular padding by numbers that are not known beforehand")
+    for index in range(0, len(paddings), 2):
+        axis = 4 - index // 2
+        before, after = paddings[index], paddings[index + 1]
+        axes, most = emit.constant([axis]), emit.constant([np.iinfo(np.int64).max])
+        pieces = [value]
+        if before:
+            pieces.insert(0, emit.node("Slice", value, emit.constant([-before]), most, axes))
+        if after:
+            pieces.append(emit.node("Slice", value, emit.constant([0]), emit.constant([after]), axes))
+        value = emit.node("Concat", *pieces, axis=axis) if len(pieces) > 1 else value
+    emit.give(value)
+
+
 def emit_adaptive_average(emit: Emitter) -> None:
     """Adaptive average pooling to a size that does not divide the input's, as two products with matrices.
 
@@ -155,7 +177,8 @@ def emit_adaptive_average(emit: Emitter) -> None:
     which gives other numbers. The input's size must be known.
     """
     x = emit.joint.takes[0]
-    sizes = emit.joint.constants[1]
+    given = emit.joint.given[0]
+    sizes = given.shape[2:] if given is not None else ()
     rows, columns = (_windows(n, m) for n, m in zip(sizes, _known(emit, 0)[2:], strict=True))
     across = emit.node("MatMul", x, emit.constant(columns.T, np.float32))
     emit.give(emit.node("MatMul", emit.constant(rows, np.float32), across))

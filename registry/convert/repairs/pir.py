@@ -20,6 +20,7 @@ Op = dict[str, Any]
 PARAMETER = "p"
 DATA = "1.data"
 FETCH = "1.fetch"
+COMBINE = "0.combine"
 _YIELD = "2.yield"
 
 _DTYPES = {

@@ -103,7 +103,7 @@ def _split_scale(op: Op, types: dict[int, Op], fresh: Iterator[int]) -> list[Op]
 
 SMALL_BIAS = Rule(
     name="small-bias",
-    reference="paddle2onnx 2.0.1 and 1.2.4 drop a bias of 1e-5 or less, as of a hand-written RMS norm's epsilon",
+    reference="paddle2onnx 2.0.1 and 1.2.4 drop a bias of 1e-5 or less, such as a norm's epsilon",
     places=lambda program: len(_small_biases(program)),
     rewrite=_add_apart,
 )
