@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from shipway.registry.cli.output import Block, Cell, Table
+from shipway.registry.ledger.owner import seconds_since
 from shipway.registry.nouns import Json, ModelVersion
 from shipway.registry.units import format_age, format_size
 
@@ -23,7 +23,7 @@ _STYLES = {"live": "green", "unchanged": "dim", "failed": "red", "interrupted": 
 
 def age(at: str) -> str:
     """How long ago an ISO 8601 time was."""
-    return format_age((datetime.now(timezone.utc) - datetime.fromisoformat(at)).total_seconds())
+    return format_age(seconds_since(at))
 
 
 def outcome_json(done: Outcome) -> Json:

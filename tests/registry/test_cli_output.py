@@ -27,7 +27,7 @@ from shipway.registry.verbs.register import Registered
 from shipway.registry.verbs.status import TargetStatus
 from shipway.registry.verbs.versions import Difference
 
-AT = "2026-01-02T03:04:05.000000+00:00"
+AT = "2026-01-02T03:04:05.000Z"
 
 
 class Terminal(io.StringIO):
