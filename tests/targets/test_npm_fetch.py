@@ -1,4 +1,4 @@
-"""Fetching a pinned npm package: once, checked, offline afterwards. npm here is a script that counts calls."""
+"""Fetching a pinned npm package: once, checked, then offline. npm here is a script that counts calls."""
 
 from __future__ import annotations
 
