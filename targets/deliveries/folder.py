@@ -17,9 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,6 +26,7 @@ from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File
 from shipway.targets.deliveries import copying, gates
 from shipway.targets.deliveries.base import Fetch
+from shipway.targets.deliveries.below import make_way, plain, read, remove, size
 from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff, compare
 from shipway.targets.steps import (
     Command,
@@ -84,7 +82,7 @@ class FolderDelivery:
 
     def _stage(self, release: Release) -> None:
         staged = self._staged(release.id)
-        _remove(staged)
+        remove(staged)
         staged.mkdir(parents=True)
 
     def _send(self, folder: Path, release: Release, file: File) -> int:
@@ -107,7 +105,7 @@ class FolderDelivery:
             copying.copy(source, part, mode=_mode(release.manifest, file.path))
             if self._digest(part) != file.digest:
                 raise self._spoilt(file, source)
-            path = _make_way(folder, file.path)
+            path = make_way(folder, file.path)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -137,8 +135,8 @@ class FolderDelivery:
                 sent += self._send(folder, release, file)
             (folder / file.path).chmod(_mode(release.manifest, file.path))
         content = release.manifest.to_bytes()
-        if _read(folder, MANIFEST) != content:
-            _remove(folder / MANIFEST)
+        if read(folder, MANIFEST) != content:
+            remove(folder / MANIFEST)
             self._publish(content, folder / MANIFEST, self._hidden / f"{release.id}.part")
         return sent
 
@@ -187,7 +185,7 @@ class FolderDelivery:
         home, doomed = self._home(name), self._hidden / f"{name}.old"
         if home.exists():
             self._hidden.mkdir(parents=True, exist_ok=True)
-            _remove(doomed)
+            remove(doomed)
             home.rename(doomed)  # no half-removed release ever has a release's name
         self.clear(name)
 
@@ -206,10 +204,10 @@ class FolderDelivery:
             home = self._home(manifest.release_id)
             found = {}
             for file in manifest.files:
-                if _plain(home, file.path):
+                if plain(home, file.path):
                     found[file.path] = self._digest(home / file.path)
             difference = compare(manifest, found)
-            raw = _read(home, MANIFEST)
+            raw = read(home, MANIFEST)
             if raw is None:
                 return ManifestDiff((*difference.missing, MANIFEST), difference.changed)
             if raw != manifest.to_bytes():
@@ -219,9 +217,9 @@ class FolderDelivery:
     def has(self, manifest: Manifest) -> bool:
         with self._explained():
             home = self._home(manifest.release_id)
-            if _read(home, MANIFEST) != manifest.to_bytes():
+            if read(home, MANIFEST) != manifest.to_bytes():
                 return False
-            return all(_size(home, file.path) == file.size for file in manifest.files)
+            return all(size(home, file.path) == file.size for file in manifest.files)
 
     def holds(self, digests: Iterable[Digest]) -> frozenset[Digest]:
         with self._explained():
@@ -229,7 +227,7 @@ class FolderDelivery:
                 file.digest
                 for name in self.releases()
                 for file in self._listed(name)
-                if _size(self._home(name), file.path) == file.size
+                if size(self._home(name), file.path) == file.size
             }
             return frozenset(there.intersection(digests))
 
@@ -252,12 +250,15 @@ class FolderDelivery:
             (self.root / CURRENT).unlink(missing_ok=True)
 
     def clear(self, release: str) -> None:
+        """Remove all of the staging folder: whoever deploys here deploys alone, so it is nobody else's.
+
+        So what a process left that was killed while it pruned another release goes as well.
+        """
+        _name(release)
         with self._explained():
-            for leftover in self._leftovers(release):
-                _remove(leftover)
-            for folder in (self._hidden, self._releases):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()  # only if it is empty
+            remove(self._hidden)
+            with contextlib.suppress(OSError):
+                self._releases.rmdir()  # only if it is empty
 
     # helpers
 
@@ -267,19 +268,15 @@ class FolderDelivery:
     def _staged(self, release: str) -> Path:
         return self._hidden / _name(release)
 
-    def _leftovers(self, release: str) -> tuple[Path, ...]:
-        names = (_name(release), f"{release}.part", f"{release}.old", f"{CURRENT}.part")
-        return tuple(self._hidden / name for name in names)
-
     def _listed(self, release: str) -> tuple[File, ...]:
         """The files that a release at the destination says it holds; none where its manifest is damaged."""
         try:
-            return Manifest.from_bytes(_read(self._home(release), MANIFEST) or b"").files
+            return Manifest.from_bytes(read(self._home(release), MANIFEST) or b"").files
         except IntegrityError:
             return ()
 
     def _right(self, folder: Path, file: File) -> bool:
-        return _size(folder, file.path) == file.size and self._digest(folder / file.path) == file.digest
+        return size(folder, file.path) == file.size and self._digest(folder / file.path) == file.digest
 
     def _digest(self, path: Path) -> Digest:
         """A file's digest, computed once a command as long as the file stays as it is.
@@ -329,48 +326,3 @@ def _name(release: str) -> str:
 
 def _mode(manifest: Manifest, path: str) -> int:
     return 0o755 if path in manifest.executables else 0o644
-
-
-def _plain(folder: Path, path: str) -> os.stat_result | None:
-    """The status of a plain file below ``folder`` that no link leads to, or None."""
-    parts = path.split("/")
-    for depth in range(len(parts)):
-        try:
-            status = (folder / "/".join(parts[: depth + 1])).lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        wanted = stat.S_ISREG if depth == len(parts) - 1 else stat.S_ISDIR
-        if not wanted(status.st_mode):
-            return None
-    return status
-
-
-def _size(folder: Path, path: str) -> int | None:
-    status = _plain(folder, path)
-    return status.st_size if status else None
-
-
-def _read(folder: Path, path: str) -> bytes | None:
-    return (folder / path).read_bytes() if _plain(folder, path) else None
-
-
-def _make_way(folder: Path, path: str) -> Path:
-    """``folder/path``, with real folders leading to it and at most a file in its place."""
-    *parents, _ = path.split("/")
-    at = folder
-    for part in parents:
-        at = at / part
-        if at.is_symlink() or (at.exists() and not at.is_dir()):
-            at.unlink()
-        at.mkdir(exist_ok=True)
-    target = folder / path
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    return target
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
