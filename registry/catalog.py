@@ -14,12 +14,13 @@ import os
 import sqlite3
 import tempfile
 import urllib.parse
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shipway.registry import files
+from shipway.registry import files, privacy
 from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, ShipwayError
 from shipway.registry.nouns import Digest, File, ModelVersion
 from shipway.registry.store.store import Store
@@ -29,8 +30,6 @@ DIGEST_TAG = "shipway.digest"
 IDENTITY_TAG = "shipway.identity"
 
 _QUIET = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default keeps a person waiting for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -227,6 +226,7 @@ def draft_record(draft: ModelVersion) -> bytes:
 
 def _import() -> Any:
     """Import mlflow, quiet and without its telemetry. A user's own environment variables win."""
+    privacy.no_telemetry()
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
     import mlflow
@@ -264,9 +264,11 @@ def pages(search: Any, **arguments: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow, SQLAlchemy or the network raise into a DeliveryError."""
+    """Turn whatever MLflow, SQLAlchemy or the network raise into a DeliveryError; keep their warnings quiet."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of MLflow about SQLAlchemy: nothing that a user could act on
+            yield
     except ShipwayError:
         raise
     except ImportError as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import onnx
 
+from shipway.registry import privacy
 from shipway.registry.convert import graph
 from shipway.registry.errors import ConversionError
 
@@ -20,6 +21,7 @@ def slim(model: onnx.ModelProto) -> onnx.ModelProto:
 
     That it says nothing of being wrong means nothing: measure what comes out.
     """
+    privacy.no_telemetry()
     import onnxslim
 
     copy = onnx.ModelProto()

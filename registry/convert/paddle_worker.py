@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shipway.registry import process
+from shipway.registry import privacy, process
 from shipway.registry.nouns import Json
 
 
 def _prepare() -> Callable[[Json], Json]:
+    privacy.no_telemetry()
     import paddle  # the slow part, over by the time that the first request comes
     import paddle2onnx
 

@@ -14,9 +14,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from shipway.registry import privacy
 from shipway.registry.convert import graph
 from shipway.registry.errors import ConversionError
 from shipway.registry.verify.golden import Case
+
+privacy.no_telemetry()
 
 _DELICATE = (
     "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "BatchNormalization",

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
+from shipway.registry import privacy
 from shipway.registry.errors import ConversionError
 from shipway.registry.verify.golden import Case
 from shipway.registry.verify.parity import Array
+
+privacy.no_telemetry()
+import onnxruntime  # noqa: E402 - it reads its environment when it is imported
 
 _FATAL = 4  # ONNX Runtime's logger says what we raise anyway
 

@@ -1,4 +1,4 @@
-"""Small models and a project to register them in."""
+"""Small models to register."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-
-from shipway.registry.config.load import load_text
-from shipway.registry.config.project import Project
 
 Build = Callable[..., onnx.ModelProto]
 
@@ -43,7 +40,7 @@ def build_mlp(*, seed: int = 0, prefix: str = "", features: int = 8, opset: int 
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mlp() -> Build:
     return build_mlp
 
@@ -55,11 +52,3 @@ def model_file(tmp_path: Path) -> Path:
     path.parent.mkdir()
     onnx.save(build_mlp(), path)
     return path
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """A project without targets on a fresh sqlite."""
-    root = tmp_path / "project"
-    root.mkdir()
-    return load_text("project: demo\n", root)

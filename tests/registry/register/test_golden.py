@@ -38,8 +38,19 @@ def test_parse_input(text: str, expected: TensorSpec) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "x:float32", "x:float32:", "x:nosuch:1", ":float32:1", "x:float32:1x0", "x:str:1"]
-    + ["x:float32:1x-3", "x::1", "x:float32:1 x 3"],
+    [
+        "",
+        "x",
+        "x:float32",
+        "x:float32:",
+        "x:nosuch:1",
+        ":float32:1",
+        "x:float32:1x0",
+        "x:str:1",
+        "x:float32:1x-3",
+        "x::1",
+        "x:float32:1 x 3",
+    ],
 )
 def test_parse_input_refuses(text: str) -> None:
     with pytest.raises(UsageError, match="is not an input"):
