@@ -154,7 +154,7 @@ WRONG = {
     ),
     "no environment body": (f"{HEAD}environments:\n  prod:\n", ["environments.prod: must be a mapping"]),
     "dangling target": (
-        f"{HEAD}targets:\n  server: {{kind: server-tensorrt}}\nenvironments:\n  prod:\n    servr: {{to: x}}\n",
+        f"{HEAD}targets:\n  server: {{kind: jetson-ort}}\nenvironments:\n  prod:\n    servr: {{to: x}}\n",
         ["deploy.yaml:6: environments.prod.servr: no such target under 'targets'; did you mean 'server'?"],
     ),
     "dangling after": (
@@ -251,7 +251,7 @@ def test_all_errors_are_shown_in_the_order_of_the_file() -> None:
 def test_a_circle_of_environments_is_told_once() -> None:
     text = f"{HEAD}environments:\n  a: {{after: c}}\n  b: {{after: a}}\n  c: {{after: b}}\n"
     with pytest.raises(
-        ConfigError, match="environments.a.after: goes in a circle: a after c after b after a"
+        ConfigError, match=r"environments\.a\.after: goes in a circle: a after c after b after a"
     ):
         project(text)
 
