@@ -1,20 +1,22 @@
-"""Repairs: known defects mended in a copy of the program before conversion, and in what comes out.
+"""Repairs: known defects mended in a copy of the program before conversion, operators rebuilt after it.
 
 How a converter uses them::
 
     mended = repairs.mend(source.model, source.params, folder)    # writes programs in folder, or nothing
-    for part in mended.parts:                                     # one, where nothing was cut out
-        convert(part.model, part.params, part.out)
+    for piece in mended.pieces:                                   # one, where nothing was cut out
+        convert(piece.model, piece.params, piece.out)
     applied = repairs.finish(mended, out)                         # one ONNX file at out
 
-Only Paddle 3's ``.json`` is mended. A ``.pdmodel`` must be translated first.
+The expected numbers come from ``mended.reference``: an older Paddle can't read what a newer one wrote, and
+a copy in the older form gives the same numbers to the bit. Only Paddle 3's ``.json`` is mended; a
+``.pdmodel`` is brought into that form first (``translate.py``).
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,17 +41,21 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """What ``mend`` made: pieces to convert, and what ``finish`` needs to make one model of them."""
+    """What ``mend`` made: pieces to convert, and what ``finish`` needs to make one model of them.
 
+    ``reference`` is the program to run for the expected numbers.
+    """
+
+    reference: Path
     pieces: tuple[Piece, ...]
     parts: tuple[cut.Part, ...]
     applied: tuple[Applied, ...]
 
 
-def mend_program(program: Program) -> tuple[Program, list[Applied]]:
+def mend_program(program: Program, rules: Sequence[Rule] = RULES) -> tuple[Program, list[Applied]]:
     """Apply every rule that applies, each to the result of those before it. Pure."""
     applied = []
-    for rule in RULES:
+    for rule in rules:
         count = rule.places(program)
         if count:
             program = rule.apply(program)
@@ -73,24 +79,30 @@ def mend(model: Path, params: Path | None, folder: Path) -> Mended:
 
     A program of a form that is not known is left as it is: the converter says what is wrong with it.
     """
-    whole = Piece(model, params, folder / "main.onnx")
+    untouched = Mended(model, (Piece(model, params, folder / "main.onnx"),), (), ())
     if model.suffix != ".json":
-        return Mended((whole,), (), ())
+        return untouched
     try:
-        program, applied = mend_program(json.loads(model.read_bytes()))
+        readable, applied = mend_program(json.loads(model.read_bytes()), DOUBLES)
+        program, rewritten = mend_program(readable, RULES[len(DOUBLES) :])
         parts, cut_out = _cut(program)
-    except (pir.UnknownFormError, ValueError, KeyError, TypeError):
-        return Mended((whole,), (), ())
-    if not parts:
-        if not applied:
-            return Mended((whole,), (), ())
-        parts = (cut.Part(cut.MAIN, program, ()),)
-    pieces = []
-    for part in parts:
-        path = folder / f"{part.name}.json"
-        path.write_text(json.dumps(part.program), encoding="utf-8")
-        pieces.append(Piece(path, params, folder / f"{part.name}.onnx"))
-    return Mended(tuple(pieces), parts if cut_out else (), (*applied, *cut_out))
+    except (pir.UnknownFormError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return untouched
+    reference = _write(readable, folder / "reference.json") if applied else model
+    applied += [*rewritten, *cut_out]
+    if not applied:
+        return untouched
+    whole = (cut.Part(cut.MAIN, program, ()),)
+    pieces = tuple(
+        Piece(_write(part.program, folder / f"{part.name}.json"), params, folder / f"{part.name}.onnx")
+        for part in parts or whole
+    )
+    return Mended(reference, pieces, parts, tuple(applied))
+
+
+def _write(program: Program, path: Path) -> Path:
+    path.write_text(json.dumps(program), encoding="utf-8")
+    return path
 
 
 def finish(mended: Mended, out: Path) -> tuple[Applied, ...]:
@@ -99,7 +111,7 @@ def finish(mended: Mended, out: Path) -> tuple[Applied, ...]:
     Raises ValueError where a piece was converted to something that does not fit.
     """
     if not mended.parts:
-        shutil.copyfile(mended.pieces[0].out, out)
+        mended.pieces[0].out.replace(out)
         return mended.applied
     import onnx
 

@@ -176,7 +176,7 @@ class _PartBuilder:
             return None
         operands = [self.shared.lists.get(number, [number]) for number in pir.inputs(op)]
         numbers = [number for operand in operands for number in operand]
-        takes = [self._name(number) if number else "" for number in numbers]
+        takes = [self._name(number) if self._can_take(number) else "" for number in numbers]
         blocks = []
         for block in pir.blocks_of(op):
             for number in self._free(block):
@@ -188,10 +188,11 @@ class _PartBuilder:
             blocks.append(name)
         gives = []
         for number in pir.outputs(op):
-            wanted = number in self.shared.used
-            gives.append(f"cut.{number}.{next(self.shared.fresh)}" if wanted else "")
-            if wanted:
-                self.ops.append(pir.data_op(number, self.shared.raw[number], gives[-1]))
+            # A name even where nobody uses the value: ONNX Runtime crashes on a Loop whose output has none.
+            name = f"cut.{number}.{next(self.shared.fresh)}" if self.shared.types.get(number) else ""
+            if number in self.shared.used:
+                self.ops.append(pir.data_op(number, self.shared.raw[number], name))
+            gives.append(name)
         constants = {
             index: constant_value(self.shared.constants[number])
             for index, number in enumerate(numbers)
@@ -208,6 +209,11 @@ class _PartBuilder:
             constants=constants,
             sizes=tuple(len(operand) for operand in operands),
         )
+
+    def _can_take(self, number: int) -> bool:
+        """Whether there is a value, and one that a converter writes: uint8 (a dropout's state) it can't."""
+        type = self.shared.types.get(number)
+        return number != 0 and (type is None or type.dtype != "uint8")
 
     def _copy_fetched(self) -> None:
         """Put a copy between an input and its fetch, where a converter would write neither node nor name."""

@@ -101,7 +101,7 @@ def _make_names_unique(graph: onnx.GraphProto, prefix: str) -> None:
         for tensor in inner.initializer:
             tensor.name = rename(tensor.name)
         for node in inner.node:
-            node.name = prefix + node.name
+            node.name = prefix + node.name if node.name else ""
             for names in (node.input, node.output):
                 renamed = [rename(name) for name in names]
                 del names[:]
