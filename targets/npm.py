@@ -46,10 +46,17 @@ def tarball(name: str, version: str, integrity: str, local: Path | None = None) 
         try:
             return _checked(kept, name, version, integrity)
         except IntegrityError:
-            kept.unlink()  # a broken copy is no reason to fail: fetch it again
+            kept.unlink(missing_ok=True)  # a broken copy is no reason to fail: fetch it again
     with tempfile.TemporaryDirectory(prefix="shipway-npm-") as folder:
         fetched = _checked(_fetch(name, version, Path(folder)), name, version, integrity)
-        files.copy_atomic(fetched, kept)
+        try:
+            files.copy_atomic(fetched, kept)
+        except OSError as error:
+            raise ConfigError(
+                f"{name} {version} can't be kept in {kept.parent}.",
+                why=f"{error.strerror or error}: {error.filename or kept}",
+                remedy="Free space or mend the permissions there, or set SHIPWAY_CACHE to another folder.",
+            ) from error
     return kept
 
 

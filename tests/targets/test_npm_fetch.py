@@ -89,6 +89,14 @@ def test_without_a_network_npms_words_are_passed_on(machine: Path) -> None:
     assert "ENOTFOUND" in caught.value.why
 
 
+def test_a_cache_that_cannot_be_written_is_named(machine: Path) -> None:
+    integrity = package(machine / "published.tgz", a="one")
+    (machine / "cache").write_text("a file in the way")
+    with pytest.raises(ConfigError, match="can't be kept") as caught:
+        npm.tarball(NAME, VERSION, integrity)
+    assert "SHIPWAY_CACHE" in caught.value.remedy
+
+
 def test_a_local_tarball_needs_no_npm_but_the_same_integrity(machine: Path) -> None:
     local = machine / "local.tgz"
     integrity = package(local, a="one")

@@ -61,10 +61,14 @@ def make(
     assets: Sequence[tuple[str, bytes]] = (("labels.txt", b"cat\ndog\n"),),
     batch: str | int = "batch",
     external: bool = False,
+    step: float = 1 / 128,
     weights: np.ndarray[Any, Any] = WEIGHTS,
     golden_weights: np.ndarray[Any, Any] = WEIGHTS,
 ) -> Made:
-    """Put ``relu(x @ weights)`` and the golden slice of ``golden_weights`` into a store below ``folder``."""
+    """Put ``relu(x @ weights)`` and the golden slice of ``golden_weights`` into a store below ``folder``.
+
+    Golden inputs are multiples of ``step``: those of 1/128 travel encoded, others as they are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(FolderObjects(folder / "store"))
     graph = folder / "model.onnx"
@@ -76,7 +80,7 @@ def make(
         return File(path, store.add_file(source), source.stat().st_size)
 
     rows = batch if isinstance(batch, int) else 2
-    x = (np.arange(rows * 4, dtype=np.float32).reshape(rows, 4) - 3) / 128
+    x = (np.arange(rows * 4, dtype=np.float32).reshape(rows, 4) - 3) * np.float32(step)
     outputs = onnxruntime.InferenceSession(reference).run(None, {input_name: x})
     slices = golden.write(folder / "golden", {input_name: x}, [output_name], outputs)
     given = []

@@ -200,6 +200,24 @@ def test_triton_batches_and_warms_up_where_the_model_lets_it(tiny: Any, tmp_path
     assert runtime["providers"][0]["options"]["trt_profile_min_shapes"] == "x:1x4"
 
 
+def test_triton_warms_up_with_golden_files_that_hold_plain_values(
+    make_version: Callable[..., Any], tmp_path: Path
+) -> None:
+    manifest = make_version(step=0.3).export("server-tensorrt", tmp_path / "out")
+    config = (tmp_path / "out" / "models" / "tiny" / "config.pbtxt").read_text()
+    assert '      input_data_file: "0-0.bin"' in config.splitlines()
+    plain = manifest.file("golden/0-0.bin")
+    warm = manifest.file("models/tiny/warmup/0-0.bin")
+    assert plain is not None
+    assert warm is not None
+    assert (warm.digest, warm.size) == (plain.digest, 32)
+
+
+def test_a_golden_batch_that_triton_may_not_form_is_no_warm_up(tiny: Any, tmp_path: Path) -> None:
+    tiny.export("server-tensorrt", tmp_path / "out", max_batch=1)
+    assert "model_warmup" not in (tmp_path / "out" / "models" / "tiny" / "config.pbtxt").read_text()
+
+
 def test_triton_does_not_batch_a_fixed_model(make_version: Callable[..., Any], tmp_path: Path) -> None:
     make_version(batch=2).export("server-tensorrt", tmp_path / "out", providers=["cpu"])
     config = (tmp_path / "out" / "models" / "tiny" / "config.pbtxt").read_text()
