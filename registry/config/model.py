@@ -184,10 +184,10 @@ class PlacementConfig(Section):
         default_factory=GateConfig.model_construct, description="what must pass before the release counts"
     )
     hosts: list[_Host] = Field(
-        default_factory=list, description="hosts that stand in for {host} in an ssh:// destination"
+        default=[], description="hosts that stand in for {host} in an ssh:// destination"
     )
     waves: list[_Wave] = Field(
-        default_factory=list, description="how many hosts at a time: numbers or shares"
+        default=[], description="how many hosts at a time: numbers or shares"
     )
     keep: _Int = Field(
         default=5, ge=1, description="old releases to keep there besides live and rollback candidate"
@@ -207,7 +207,7 @@ class EnvironmentConfig(Section):
 
     after: str | None = Field(default=None, description="environment where a version must be healthy first")
     targets: dict[str, PlacementConfig] = Field(
-        default_factory=dict, description="destinations, written beside 'after'"
+        default={}, description="destinations, written beside 'after'"
     )
 
     @model_validator(mode="before")
@@ -260,13 +260,13 @@ class DeployConfig(Section):
         default_factory=ConvertConfig.model_construct, description="how models are converted and judged"
     )
     models: dict[str, ModelConfig] = Field(
-        default_factory=dict, description="what single models do differently, by name"
+        default={}, description="what single models do differently, by name"
     )
     targets: dict[str, _Target] = Field(
-        default_factory=dict, description="how to package, by a name of your choice"
+        default={}, description="how to package, by a name of your choice"
     )
     environments: dict[str, EnvironmentConfig] = Field(
-        default_factory=dict, description="where bundles go, by name"
+        default={}, description="where bundles go, by name"
     )
     templates: Path | None = Field(
         default=None, description="folder with templates that stand in for built-in ones"
