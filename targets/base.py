@@ -93,7 +93,10 @@ class BundleWriter(Protocol):
 
 @runtime_checkable
 class Target(Protocol):
-    """One packager. Constructed with its parsed options; holds no other state."""
+    """One packager. Constructed with its parsed options; holds no other state.
+
+    A kind from another package names the folder of its templates in a class attribute ``templates``, a Path.
+    """
 
     kind: ClassVar[str]
     options: ClassVar[type[TargetOptions]]
