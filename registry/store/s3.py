@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shipway.registry.errors import DeliveryError, IntegrityError
-from shipway.registry.nouns import Digest
+from shipway.registry.nouns import Digest, File
 from shipway.registry.s3 import transfer
 from shipway.registry.s3.bucket import Bucket, MissingError, Patience, Service, parse_address
 from shipway.registry.s3.conditions import Conditions
+from shipway.registry.store.store import Store
 
 _BY_CONTENT = re.compile(r"[0-9a-f]{64}")
 
@@ -109,6 +110,14 @@ class S3Objects:
 
     def _cached(self, digest: Digest) -> Path:
         return self._cache / digest.algorithm / digest.hex[:2] / digest.hex
+
+
+def origin(store: Store) -> Callable[[File], tuple[Bucket, str]] | None:
+    """Where ``store`` keeps a file's bytes, for server-side copies; None where it is no bucket."""
+    objects = store.objects
+    if not isinstance(objects, S3Objects):
+        return None
+    return lambda file: (objects.bucket, objects.key(store.key(file.digest)))
 
 
 def _unreadable(path: Path, error: OSError) -> DeliveryError:

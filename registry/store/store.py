@@ -37,6 +37,11 @@ class Store:
 
     # files by content
 
+    @staticmethod
+    def key(digest: Digest) -> str:
+        """The key of a file's bytes in ``objects``: for deliveries that copy within one service."""
+        return _blob(digest)
+
     def has(self, digest: Digest) -> bool:
         return self.objects.exists(_blob(digest))
 
