@@ -7,6 +7,7 @@ Rules:
    took over must not touch the destination any more.
 3. When a step fails, every pointer that this command moved goes back, newest first; then ``failed`` is
    recorded. Where even that fails, nothing is recorded: the next command finds the claim and undoes the rest.
+   From the first ``live`` in the ledger on there is no way back: what is not recorded then, the next records.
 4. Pruning is housekeeping: what can't be removed is left and noted.
 """
 
@@ -70,6 +71,7 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     pointed: list[str] = field(default_factory=list)
+    recorded: bool = False
     renewed: float = field(default_factory=time.monotonic)
 
 
@@ -90,11 +92,12 @@ def execute(
     run = _Run()
     try:
         _walk(plan, ledger, claims, deliveries, run, observer, watch)
+        for target, started in claims.items():
+            _record(ledger, started, LIVE, run, run.notes.get(target, ""))
+            run.recorded = True
     except BaseException as error:
         _give_up(plan, ledger, claims, deliveries, run, error)
         raise
-    for target, started in claims.items():
-        _record(ledger, started, LIVE, run, run.notes.get(target, ""))
     return tuple(_deployment(plan, move, LIVE, run) for move in plan.moves)
 
 
@@ -108,9 +111,11 @@ def claim(plan: Plan, ledger: Ledger) -> dict[str, Started]:
         started = _started(plan, move, command, peers)
         try:
             ledger.claim(started)
-        except ConflictError as error:
-            for given_back in claims.values():
-                ledger.end(given_back, INTERRUPTED, detail=f"nothing was changed: {error.what}")
+        except BaseException as error:
+            owner.abandon(command)  # whatever can't be given back now, the next command gives back
+            with contextlib.suppress(ShipwayError):
+                for given_back in claims.values():
+                    ledger.end(given_back, INTERRUPTED, detail=f"nothing was changed: {error}")
             raise
         claims[move.target] = started
     return claims
@@ -182,6 +187,10 @@ def _give_up(
     if isinstance(error, ConflictError):
         return  # the claim is lost: whoever took it over undoes and records
     command = next(iter(claims.values())).command if claims else ""
+    if run.recorded:  # the ledger says live for some already: there is no way back, only the rest to record
+        owner.abandon(command)
+        _add(error, remedy="All of it is live; the next shipway command records the rest.")
+        return
     outcome = FAILED if isinstance(error, Exception) else INTERRUPTED
     detail = error.what if isinstance(error, ShipwayError) else repr(error)
     try:
@@ -195,9 +204,17 @@ def _give_up(
             _record(ledger, started, outcome, run, detail)
     except ShipwayError as second:
         owner.abandon(command)
-        if isinstance(error, ShipwayError):
-            error.why = f"{error.why}\nUndoing it did not end either: {second}".strip()
-            error.remedy = f"{error.remedy} The next shipway command undoes what is left.".strip()
+        _add(
+            error,
+            why=f"Undoing it did not end either: {second}",
+            remedy="The next shipway command undoes what is left.",
+        )
+
+
+def _add(error: BaseException, *, why: str = "", remedy: str) -> None:
+    if isinstance(error, ShipwayError):
+        error.why = f"{error.why}\n{why}".strip()
+        error.remedy = f"{error.remedy} {remedy}".strip()
 
 
 def _tidy(delivery: Delivery, move: Move, *, seen: bool) -> None:

@@ -27,6 +27,8 @@ from shipway.registry.deploy.plan import Task
 from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import ConfigError, DeliveryError, NotFoundError
 from shipway.registry.ledger.ledger import Ledger
+from shipway.registry.store.folder import FolderObjects
+from shipway.registry.store.store import Store
 from shipway.registry.verbs.rollback import rollback
 from shipway.targets.steps import Gate, Point
 
@@ -352,3 +354,64 @@ def test_a_dry_run_touches_nothing(project: Project) -> None:
     site = Site(project, "prod")
     assert site.plan("promote", {"one": Goal(bundle(project, 1))}).tasks
     assert files_of(project.root) == before
+
+
+class FullStore(FolderObjects):
+    """A store whose disk is full from the ``good``-th outcome on, or from the ``good``-th claim on."""
+
+    good = 99
+    what = "outcome.json"
+
+    def create(self, key: str, data: bytes) -> bool:
+        if key.endswith(self.what):
+            if self.good == 0:
+                raise DeliveryError("The store is full.")
+            self.good -= 1
+        return super().create(key, data)
+
+
+def with_full_store(project: Project, good: int, what: str) -> FullStore:
+    objects = FullStore(project.root / "store")
+    objects.good, objects.what = good, what
+    project.__dict__["store"] = Store(objects)
+    return objects
+
+
+def test_a_ledger_that_can_not_be_written_at_the_end_undoes_too(project: Project) -> None:
+    put_live(project, bundle(project, 1))
+    objects = with_full_store(project, 0, "outcome.json")
+    with pytest.raises(DeliveryError) as caught:
+        put_live(project, bundle(project, 2))
+    assert "next shipway command" in caught.value.remedy
+    assert live_versions(project) == {"one": 1, "two": 1}
+    objects.good = 99
+    put_live(project, bundle(project, 3))
+    assert live_versions(project) == {"one": 3, "two": 3}
+    assert outcomes(project) == ["live", "interrupted", "live"]
+    assert_ledger_is_sound(project)
+
+
+def test_a_ledger_that_fills_up_between_two_outcomes_is_completed_later(project: Project) -> None:
+    put_live(project, bundle(project, 1))
+    objects = with_full_store(project, 1, "outcome.json")
+    with pytest.raises(DeliveryError) as caught:
+        put_live(project, bundle(project, 2))
+    assert "records the rest" in caught.value.remedy
+    assert live_versions(project) == {"one": 2, "two": 2}
+    objects.good = 99
+    Site(project, "prod").recover()
+    assert outcomes(project) == outcomes(project, "two") == ["live", "live"]
+    assert_ledger_is_sound(project)
+
+
+def test_a_ledger_that_fills_up_between_two_claims_changes_nothing(project: Project) -> None:
+    put_live(project, bundle(project, 1))
+    before = files_of(project.root / "out")
+    objects = with_full_store(project, 1, "started.json")
+    with pytest.raises(DeliveryError):
+        put_live(project, bundle(project, 2))
+    assert files_of(project.root / "out") == before
+    assert_ledger_is_sound(project)
+    objects.good = 99
+    put_live(project, bundle(project, 2))
+    assert live_versions(project) == {"one": 2, "two": 2}
