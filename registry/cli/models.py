@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from shipway.registry.cli import complete
 from shipway.registry.cli.options import Assets, Inputs, Name, Out, Ref, Samples, Source, Target, Toolchain
 from shipway.registry.cli.session import Session
 from shipway.registry.nouns import Json, ModelRef
@@ -53,7 +54,7 @@ def register(
 
 def versions(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument()] = None,
+    name: Annotated[str | None, typer.Argument(autocompletion=complete.models)] = None,
     everywhere: Annotated[
         bool, typer.Option("--all", help="Ask MLflow too, for versions that the store has no record of.")
     ] = False,

@@ -14,6 +14,8 @@ from shipway.registry.cli.options import (
     Env,
     Inputs,
     Name,
+    OneEnv,
+    OneTarget,
     Reason,
     Ref,
     Samples,
@@ -109,7 +111,7 @@ def promote(
 
 def rollback(
     context: typer.Context,
-    env: Annotated[str, typer.Option("--env", metavar="ENV", help="Environment of deploy.yaml.")],
+    env: OneEnv,
     target: Targets = None,
     to_version: Annotated[int | None, typer.Option(metavar="V", help="Which one, if not the last.")] = None,
     reason: Reason = "",
@@ -154,9 +156,7 @@ def status(context: typer.Context, env: Env = None) -> None:
 def history(
     context: typer.Context,
     env: Env = None,
-    target: Annotated[
-        str | None, typer.Option("--target", "-t", metavar="T", help="Only this target.")
-    ] = None,
+    target: OneTarget = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
 ) -> None:
     """Show the ledger, newest first."""

@@ -208,3 +208,32 @@ def test_destinations_that_are_not_there_yet_end_with_3(to: str, project: Path, 
     error = shipway.json("promote", "ocr/1", "--to", "staging", exit=3)["error"]
     assert error["what"].startswith("deploy.yaml:7: environments.staging.jetson.to: ")
     assert "not there yet" in error["what"]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("shipway promote ocr/", {"ocr/1", "ocr/2"}),
+        ("shipway promote ocr/1 --to st", {"staging"}),
+        ("shipway rollback --env ", {"staging", "prod"}),
+        ("shipway history --target je", {"jetson"}),
+        ("shipway versions o", {"ocr"}),
+        ("shipway --config missing.yaml rollback --env ", set()),
+        ("shipway roll", {"rollback"}),
+    ],
+)
+def test_the_shell_is_offered_what_there_is(
+    line: str,
+    offered: set[str],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = line.split(" ")
+    monkeypatch.setenv("_SHIPWAY_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    with pytest.raises(SystemExit) as ended:
+        app.main([])
+    assert ended.value.code == 0
+    assert set(capsys.readouterr().out.split()) == offered
