@@ -115,7 +115,7 @@ def claim(plan: Plan, ledger: Ledger) -> dict[str, Started]:
             owner.abandon(command)  # whatever can't be given back now, the next command gives back
             with contextlib.suppress(ShipwayError):
                 for given_back in claims.values():
-                    ledger.end(given_back, INTERRUPTED, detail=f"nothing was changed: {error}")
+                    ledger.end(given_back, INTERRUPTED, detail=f"nothing was changed: {_what(error)}")
             raise
         claims[move.target] = started
     return claims
@@ -192,7 +192,7 @@ def _give_up(
         _add(error, remedy="All of it is live; the next shipway command records the rest.")
         return
     outcome = FAILED if isinstance(error, Exception) else INTERRUPTED
-    detail = error.what if isinstance(error, ShipwayError) else repr(error)
+    detail = _what(error)
     try:
         for started in claims.values():
             ledger.check(started)
@@ -209,6 +209,10 @@ def _give_up(
             why=f"Undoing it did not end either: {second}",
             remedy="The next shipway command undoes what is left.",
         )
+
+
+def _what(error: BaseException) -> str:
+    return error.what if isinstance(error, ShipwayError) else repr(error)
 
 
 def _add(error: BaseException, *, why: str = "", remedy: str) -> None:

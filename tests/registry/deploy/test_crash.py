@@ -50,6 +50,16 @@ def before_second(project: Project) -> None:
     bundle(project, 2)  # in the store already: only the deployment is cut
 
 
+def fourth(project: Project) -> None:
+    put_live(project, bundle(project, 4))
+
+
+def before_fourth(project: Project) -> None:
+    before_back(project)
+    put_live(project, bundle(project, 3))
+    bundle(project, 4)
+
+
 def before_back(project: Project) -> None:
     first(project)
     second(project)
@@ -59,6 +69,7 @@ CASES: dict[str, tuple[Work, Work, int | None, int | None]] = {
     # name: (what was done, what is killed, live before, live after)
     "first promote": (nothing, first, None, 1),
     "second promote": (before_second, second, 1, 2),
+    "promote that prunes": (before_fourth, fourth, 3, 4),
     "rollback": (before_back, back, 2, 1),
 }
 
@@ -70,7 +81,7 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
     prepare, work, old, new = CASES[name]
     tried = 0
     for point in itertools.count():
-        project = project_at(tmp_path / str(point), gate="{}")
+        project = project_at(tmp_path / str(point), keep=1, gate="{}")
         prepare(project)
         end = forked(lambda: work(project), die=change(point))  # noqa: B023
         if end == 0:
@@ -109,6 +120,7 @@ def test_recovery_can_be_killed_anywhere_too(tmp_path: Path) -> None:
         assert_nothing_left(project)
         if end == 0:
             break
+    print(f"recovery: {point} kill points")
     assert point > 10
 
 
