@@ -48,6 +48,27 @@ class IfNested(nn.Layer):
         return y.mean([2, 3]), flag
 
 
+@case("if-operators", "control flow", _ROWS)
+class IfOperators(nn.Layer):
+    """Branches with operators that few converters map, a loop inside one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(8, 8)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        y = self.line(x)
+        if y.max() > 2.2:
+            y = F.celu(y) + paddle.amax(x, 1, keepdim=True)
+        else:
+            size = paddle.abs(y).sum()
+            while size < 200.0:
+                y = y * 1.5
+                size = size + paddle.abs(y).sum()
+            y = F.celu(paddle.tanh(y))
+        return y + x
+
+
 @case("while-grow", "control flow", _ROWS)
 class WhileGrow(nn.Layer):
     """A loop whose number of turns depends on the data."""

@@ -30,6 +30,13 @@ class Cut:
     when: Callable[[Op, Types], bool] = _always
 
 
+def _holds_a_cut(op: Op, types: Types) -> bool:
+    """Whether something inside is to be cut out; if not, converters map a branch well."""
+    return any(
+        find(inner, types) is not None for block in pir.blocks_of(op) for inner in pir.walk(block["ops"])
+    )
+
+
 def _does_not_divide(op: Op, types: Types) -> bool:
     """Adaptive average pooling from a known size to one that does not divide it."""
     attributes = pir.attributes(op)
@@ -70,8 +77,19 @@ def _counted_boxes(op: Op, _types: Types) -> bool:
 _UNMAPPED = "paddle2onnx 2.0.1 has no mapping for it and aborts"
 
 CUTS = (
-    Cut("1.if", "if", emit_control.emit_if, "paddle2onnx 2.0.1 aborts: Can not get input 'axis(dim)' value"),
-    Cut("1.while", "while", emit_control.emit_while, "paddle2onnx 2.0.1 writes a Loop that does not load"),
+    Cut(
+        "1.if",
+        "if",
+        emit_control.emit_if,
+        "a branch holds an operator that is cut out, so the branches are converted one by one",
+        _holds_a_cut,
+    ),
+    Cut(
+        "1.while",
+        "while",
+        emit_control.emit_while,
+        "paddle2onnx 2.0.1 writes a Loop that does not load where a scalar is carried round",
+    ),
     Cut(
         "1.deformable_conv",
         "deformable-conv",

@@ -1,4 +1,4 @@
-"""Branches and loops on data, which converters map wrongly or not at all, as ONNX's If and Loop."""
+"""Branches and loops on data as ONNX's If and Loop, of blocks that were converted one by one."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.paddle
 CORPUS = Path(__file__).resolve().parents[2] / "corpus" / "make.py"
 MADE = (
     "if-mean",
-    "if-nested",
+    "if-operators",
     "while-grow",
     "while-decode",
     "deform-conv-strided",
@@ -88,8 +88,8 @@ def repaired(worker: Worker, model: Path, params: Path, cases: list[Path], work:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("if-mean", {"if", "mean-of-all"}),
-        ("if-nested", {"if", "mean-of-all"}),
+        ("if-mean", {"mean-of-all"}),
+        ("if-operators", {"if", "while", "celu", "amax"}),
         ("while-grow", {"while"}),
         ("while-decode", {"while"}),
         ("deform-conv-strided", {"deformable-conv"}),
