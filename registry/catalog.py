@@ -264,7 +264,7 @@ def pages(search: Any, **arguments: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow, SQLAlchemy or the network raise into a DeliveryError; keep their warnings quiet."""
+    """Turn what MLflow, SQLAlchemy or the network raise into a DeliveryError; keep their warnings quiet."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of MLflow about SQLAlchemy: nothing that a user could act on

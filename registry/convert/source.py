@@ -171,27 +171,36 @@ def _broken(model: Path, kind: str, why: str) -> ConversionError:
     )
 
 
-def _is_protobuf(raw: bytes) -> bool:
-    """Whether ``raw`` is a sequence of whole fields (https://protobuf.dev/programming-guides/encoding/)."""
+def fields(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a protobuf message: number and value, bytes for whatever has a length.
+
+    Raises ValueError or IndexError where ``raw`` is no whole message
+    (https://protobuf.dev/programming-guides/encoding/).
+    """
     at = 0
+    while at < len(raw):
+        key, at = _varint(raw, at)
+        number, kind = key >> 3, key & 7
+        if number == 0 or kind not in (0, 1, 2, 5):
+            raise ValueError(f"no field at byte {at}")
+        if kind == 0:
+            value, at = _varint(raw, at)
+            yield number, value
+            continue
+        length = 8 if kind == 1 else 4
+        if kind == 2:
+            length, at = _varint(raw, at)
+        if at + length > len(raw):
+            raise ValueError(f"the field at byte {at} ends behind the end")
+        yield number, raw[at : at + length]
+        at += length
+
+
+def _is_protobuf(raw: bytes) -> bool:
     try:
-        while at < len(raw):
-            key, at = _varint(raw, at)
-            kind = key & 7
-            if key >> 3 == 0:
-                return False
-            if kind == 0:
-                _, at = _varint(raw, at)
-            elif kind == 2:
-                length, at = _varint(raw, at)
-                at += length
-            elif kind in (1, 5):
-                at += 8 if kind == 1 else 4
-            else:
-                return False
-    except IndexError:
+        return sum(1 for _ in fields(raw)) > 0
+    except (ValueError, IndexError):
         return False
-    return at == len(raw)
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from shipway.registry.convert import operators
 from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, UsageError
 from shipway.registry.process import Worker, WorkerError
@@ -153,6 +154,8 @@ def convert(
         why = f"The converter wrote an empty file. {_last_words(worker.log())}"
     if why:
         out.unlink(missing_ok=True)
+        if missing := operators.unmapped(source):
+            why = f"It does not map {', '.join(missing)}.\n{why}"
         raise ConversionError(
             f"{toolchain.name} can't convert {source.model.name} to opset {opset}.",
             why=why.strip(),
