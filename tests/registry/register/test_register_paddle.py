@@ -1,0 +1,150 @@
+"""Registration of real and of tiny Paddle models, with Paddle Inference as the judge."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shipway.registry.config.load import load_text
+from shipway.registry.config.project import Project
+from shipway.registry.errors import ConversionError
+from shipway.registry.verbs.register import register
+from shipway.registry.verify import measure, slice
+
+pytestmark = pytest.mark.paddle
+
+TOOLCHAIN = "paddle-3.2.2+paddle2onnx-2.0.1"
+
+SAVE = """
+import sys
+import paddle
+from paddle.static import InputSpec
+
+class Ids(paddle.nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.table = paddle.nn.Embedding(30, 16)
+        self.out = paddle.nn.Linear(16, 5)
+
+    def forward(self, ids, mask):
+        x = self.table(ids) * mask.astype("float32").unsqueeze(-1)
+        return self.out(x), x.sum(axis=1)
+
+class Odd(paddle.nn.Layer):
+    def forward(self, x):
+        return paddle.linalg.svd(x)[1]
+
+paddle.seed(7)
+kind, prefix = sys.argv[1:]
+if kind == "ids":
+    specs = [InputSpec([None, None], "int64", "ids"), InputSpec([None, None], "bool", "mask")]
+    paddle.jit.save(Ids(), prefix, input_spec=specs)
+else:
+    net = paddle.nn.Sequential(paddle.nn.Linear(4, 4), Odd())
+    paddle.jit.save(net, prefix, input_spec=[InputSpec([3, 4], "float32", "x")])
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return load_text("project: demo\n", tmp_path_factory.mktemp("project"))
+
+
+def save(kind: str, folder: Path) -> Path:
+    script = folder / "save.py"  # a file: paddle.jit reads the source of what it traces
+    script.write_text(SAVE)
+    command = [sys.executable, "-W", "ignore", str(script), kind, str(folder / "inference")]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["rec", "det", "cls"])
+def test_real_models(project: Project, ppocr_models: dict[str, Path], kind: str, tmp_path: Path) -> None:
+    given = ppocr_models[kind]
+    before = sorted(path.name for path in given.iterdir())
+    done = register(project, given, f"ocr-{kind}")
+    version = done.version
+    assert (version.version, done.created, version.toolchain) == (1, True, TOOLCHAIN)
+    assert [(link.source, link.target) for link in version.links] == [
+        ("paddle", "onnx"),
+        ("paddle", "optimised"),
+    ]
+    for link in version.links:
+        assert link.passed
+        for output in link.outputs:
+            assert output.max_abs < 1e-5
+            assert output.scale > 0.01  # the golden inputs make it say something
+            assert not output.flat
+    rows = ("N", 3, 48, "W") if kind == "rec" else ("N", 3, "H", "W")
+    assert version.inputs[0].shape == rows
+    golden = {file.path: project.store.open(file) for file in version.golden}
+    assert sum(file.size for file in version.golden) < 150_000
+    (tmp_path / "golden").mkdir()
+    for name, path in golden.items():
+        shutil.copy(path, tmp_path / name)
+    case = slice.read(tmp_path / "golden")[0]
+    fp32 = version.variant("fp32")
+    assert fp32 is not None
+    graph = project.store.open(fp32.files[0])
+    outputs = measure.run(measure.session(graph), [{t.name: t.values for t in case.inputs}])[0]
+    for expected, found in zip(case.outputs, outputs, strict=True):
+        assert np.abs(found.ravel()[:: expected.stride] - expected.values.ravel()).max() < 1e-5
+    again = register(project, given, f"ocr-{kind}")
+    assert (again.version, again.created) == (version, False)
+    assert again.seconds["total"] < 1
+    assert sorted(path.name for path in given.iterdir()) == before
+    assert {path.name for path in project.root.iterdir()} == {".shipway"}
+
+
+def test_a_fresh_net_saved_as_json(project: Project, tmp_path: Path) -> None:
+    """Ids within their table, a bool mask, two outputs, dynamic batch and length."""
+    folder = save("ids", tmp_path)
+    assert (folder / "inference.json").is_file()
+    version = register(project, folder, "ids").version
+    assert [(spec.name, spec.dtype, spec.shape[0]) for spec in version.inputs] == [
+        ("ids", "int64", "N"),
+        ("mask", "bool", "N"),
+    ]
+    assert all(link.passed for link in version.links)
+    assert [output.max_abs < 1e-5 for output in version.links[0].outputs] == [True, True]
+
+
+def test_an_operator_that_nobody_maps(project: Project, tmp_path: Path) -> None:
+    folder = save("odd", tmp_path)
+    with pytest.raises(ConversionError) as caught:
+        register(project, folder, "odd")
+    assert "does not map svd (in /Odd/)" in caught.value.why
+    assert caught.value.remedy
+    assert project.store.versions("odd") == []
+
+
+def test_a_program_that_paddle_can_not_read(
+    project: Project, ppocr_models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Whole as a file, yet nonsense: weights of another model."""
+    for suffix, kind in ((".pdmodel", "cls"), (".pdiparams", "rec")):
+        shutil.copy(next(ppocr_models[kind].glob(f"*{suffix}")), tmp_path / f"model{suffix}")
+    with pytest.raises(ConversionError) as caught:
+        register(project, tmp_path, "mixed")
+    assert caught.value.why
+    assert project.store.versions("mixed") == []
+
+
+def test_int8_of_real_recognition(ppocr_models: dict[str, Path], tmp_path: Path) -> None:
+    both = {"web": {"kind": "browser-wasm", "precision": "int8"}}
+    text = json.dumps({"project": "demo", "targets": both})
+    version = register(load_text(text, tmp_path), ppocr_models["rec"], "ocr-rec").version
+    small, full = version.variant("int8"), version.variant("fp32")
+    assert small is not None
+    assert full is not None
+    assert small.size < 0.6 * full.size
+    output = small.links[0].outputs[0]
+    assert small.links[0].passed
+    assert output.cosine > 0.999
+    assert output.top1 == 1.0
