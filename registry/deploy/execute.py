@@ -184,8 +184,6 @@ def _give_up(
     error: BaseException,
 ) -> None:
     """Undo and record. What goes wrong in here must not hide ``error``; the next command sees to it."""
-    if isinstance(error, ConflictError):
-        return  # the claim is lost: whoever took it over undoes and records
     command = next(iter(claims.values())).command if claims else ""
     if run.recorded:  # the ledger says live for some already: there is no way back, only the rest to record
         owner.abandon(command)
@@ -194,8 +192,8 @@ def _give_up(
     outcome = FAILED if isinstance(error, Exception) else INTERRUPTED
     detail = _what(error)
     try:
-        for started in claims.values():
-            ledger.check(started)
+        if _lost(ledger, claims):
+            return  # whoever took it over undoes and records
         for target in reversed(run.pointed):
             point_back(deliveries[target], claims[target].before)
         for move in plan.changes:
@@ -219,6 +217,15 @@ def _add(error: BaseException, *, why: str = "", remedy: str) -> None:
     if isinstance(error, ShipwayError):
         error.why = f"{error.why}\n{why}".strip()
         error.remedy = f"{error.remedy} {remedy}".strip()
+
+
+def _lost(ledger: Ledger, claims: Mapping[str, Started]) -> bool:
+    try:
+        for started in claims.values():
+            ledger.check(started)
+    except ConflictError:
+        return True
+    return False
 
 
 def _tidy(delivery: Delivery, move: Move, *, seen: bool) -> None:

@@ -74,8 +74,8 @@ class FolderDelivery:
                     gates.run_command(argv, cwd=self._home(release.id), why=why)
                 case Point(pointer):
                     return self._point(pointer)
-                case Gate(release, name, options):
-                    self._gate(release, name, options)
+                case Gate(release):
+                    gates.judge(self, step, lambda: contextlib.nullcontext(self._home(release.id)))
                 case Prune(name):
                     self._prune(name)
         return 0
@@ -157,26 +157,6 @@ class FolderDelivery:
         copying.write(part, content, mode=0o644)
         part.replace(path)
         copying.sync_tree(path.parent, depth=0)
-
-    def _gate(self, release: Release, name: str, options: gates.Options) -> None:
-        if name == "digests":
-            pointer = self.pointer()
-            if pointer is None or pointer.release != release.id:
-                found = pointer.release if pointer else "nothing"
-                raise DeliveryError(f"{self.address}/{CURRENT} names {found}, not {release.id}.")
-            difference = self.audit(release.manifest)
-            if not difference.whole:
-                raise DeliveryError(
-                    f"Release {release.id} at {self.address} is not what was sent.",
-                    why=str(difference),
-                    remedy="Does something else write to that folder? Then promote again.",
-                )
-        elif name == "check":
-            gates.run_check(self._home(release.id), release.manifest)
-        elif name == "command":
-            gates.run_gate_command(self._home(release.id), options)
-        else:
-            raise ValueError(f"a folder has no gate {name!r}")
 
     def _prune(self, name: str) -> None:
         pointer = self.pointer()

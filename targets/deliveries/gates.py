@@ -1,4 +1,4 @@
-"""Gates that run on this machine: the bundle's golden check and a command of the user's.
+"""Gates that run on this machine: digests, the bundle's golden check and a command of the user's.
 
 A gate passes or raises DeliveryError, saying what it found.
 """
@@ -7,17 +7,49 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from shipway.registry import process
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Json
+from shipway.targets.deliveries.base import Delivery
 from shipway.targets.manifest import Manifest
+from shipway.targets.steps import Gate, Release
 
 Options = Mapping[str, Json]
 TIMEOUT_S = 600  # seconds after which a gate counts as failed
 _LINES = 20  # of a gate's output that a message repeats
+
+
+def judge(delivery: Delivery, gate: Gate, folder: Callable[[], AbstractContextManager[Path]]) -> None:
+    """Hold a live release against a gate. ``folder`` lends a local folder with the release's files."""
+    if gate.name == "digests":
+        check_digests(delivery, gate.release)
+    elif gate.name == "check":
+        with folder() as place:
+            run_check(place, gate.release.manifest)
+    elif gate.name == "command":
+        with folder() as place:
+            run_gate_command(place, gate.options)
+    else:
+        raise ValueError(f"{delivery.address} has no gate {gate.name!r}")
+
+
+def check_digests(delivery: Delivery, release: Release) -> None:
+    """Read the pointer and every file of the release back."""
+    pointer = delivery.pointer()
+    if pointer is None or pointer.release != release.id:
+        found = pointer.release if pointer else "nothing"
+        raise DeliveryError(f"The pointer at {delivery.address} names {found}, not {release.id}.")
+    difference = delivery.audit(release.manifest)
+    if not difference.whole:
+        raise DeliveryError(
+            f"Release {release.id} at {delivery.address} is not what was sent.",
+            why=str(difference),
+            remedy="Does something else write there? Then promote again.",
+        )
 
 
 def run_check(folder: Path, manifest: Manifest) -> Json:
@@ -64,7 +96,9 @@ def run_command(argv: Sequence[str], *, cwd: Path, why: str) -> None:
 def local_command(argv: Sequence[str]) -> tuple[str, ...]:
     """A bundle's command for this machine: its ``python3`` is the Python that runs shipway."""
     first, *rest = argv
-    return (sys.executable if first in ("python", "python3") else first, *rest)
+    if first in ("python", "python3"):
+        return (sys.executable, *rest)
+    return (process.find(first) or first, *rest)
 
 
 def _run(name: str, argv: Sequence[str], *, cwd: Path, stdin: bytes = b"") -> process.Finished:

@@ -105,8 +105,8 @@ class S3Delivery:
                 )
             case Point(pointer):
                 return self._point(pointer)
-            case Gate(release, name, options):
-                self._gate(release, name, options)
+            case Gate(release):
+                gates.judge(self, step, lambda: self._downloaded(release.manifest))
             case Prune(name):
                 self._prune(name)
         return 0
@@ -195,28 +195,6 @@ class S3Delivery:
             )
         self._seen = (etag,)
         return len(content)
-
-    def _gate(self, release: Release, name: str, options: gates.Options) -> None:
-        if name == "digests":
-            pointer = self.pointer()
-            if pointer is None or pointer.release != release.id:
-                found = pointer.release if pointer else "nothing"
-                raise DeliveryError(f"{self.address}/{_POINTER} names {found}, not {release.id}.")
-            difference = self.audit(release.manifest)
-            if not difference.whole:
-                raise DeliveryError(
-                    f"Release {release.id} at {self.address} is not what was sent.",
-                    why=str(difference),
-                    remedy="Does something else write there? Then promote again.",
-                )
-        elif name == "check":
-            with self._downloaded(release.manifest) as folder:
-                gates.run_check(folder, release.manifest)
-        elif name == "command":
-            with self._downloaded(release.manifest) as folder:
-                gates.run_gate_command(folder, options)
-        else:
-            raise ValueError(f"storage has no gate {name!r}")
 
     def _prune(self, name: str) -> None:
         home, pointer = self._there.home(name), self.pointer()
