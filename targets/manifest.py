@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from shipway.registry.errors import IntegrityError
@@ -19,7 +20,7 @@ MANIFEST = "bundle.json"
 SCHEMA = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle holds and how to check it.
 
@@ -53,7 +54,7 @@ class Manifest:
         if names != sorted(set(names)):
             raise ValueError("a manifest lists each file once, sorted by path")
 
-    @property
+    @cached_property
     def digest(self) -> Digest:
         return Digest.of(self.to_bytes())
 

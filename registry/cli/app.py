@@ -5,6 +5,7 @@ Exit codes are in ``failures.py``; the commands are in ``commands.py``.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -25,9 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code. Nothing but results goes to stdout."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a terminal without UTF-8 must not end a deployment
+            # a terminal without UTF-8 must not end a deployment
+            stream.reconfigure(errors="backslashreplace")
+    if arguments is None:  # a process of our own: what it imports stays, to look there for garbage is waste
+        gc.set_threshold(100_000, 20, 20)
     given = hoist(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
     try:
