@@ -54,5 +54,5 @@ def test_the_sdist_holds_what_builds_the_wheel(built: tuple[Path, Path]) -> None
         names = {name.name.partition("/")[2] for name in archive.getmembers() if name.isfile()}
     generated = {"PKG-INFO", "setup.cfg"}
     egg = {name for name in names if name.startswith("shipway.egg-info/")}
-    expected = tracked(*FOLDERS) | {"pyproject.toml", "README.md", "LICENSE"}
+    expected = tracked(*FOLDERS) | {"pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"}
     assert names - egg - generated == expected
