@@ -130,6 +130,7 @@ class FaultProxy:
 class _Handler(BaseHTTPRequestHandler):
     shared: _State
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits 40 ms for the client's delayed ACK
 
     def handle_one_request(self) -> None:
         try:

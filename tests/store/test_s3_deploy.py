@@ -1,4 +1,4 @@
-"""Whole deployments with store, ledger and destinations in S3: killed before each write, and what they cost."""
+"""Deployments with store, ledger and destinations in S3: killed before each write, and what they cost."""
 
 from __future__ import annotations
 
