@@ -6,16 +6,19 @@ something live starts this module as a detached process and ends. In the store:
 ===========================  =================================================================================
 ``mirror/state.json``        which serial of each place the aliases show
 ``mirror/running/<t>.json``  who is at work; one left by a dead process means that the aliases may be wrong
+``mirror/starting.json``     when a mirror was started that has not come round to looking yet
 ``mirror/error.json``        why the last try failed, and when
 ===========================  =================================================================================
 
 Rule: a mirror takes its document away and only then reads the ledger once more, starting over where
-something changed. So whoever sees the document of a living mirror after a deployment was recorded may rely on
-it, and of several mirrors at once the aliases end up as the ledger's newest state, whichever is last.
+something changed. So whoever recorded a deployment and then sees the document of a mirror that lives, or of
+one that is only starting, may rely on it; and of several mirrors at once, whichever is last, the aliases end
+up as the ledger's newest state.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -36,6 +39,8 @@ from shipway.registry.store.objects import Objects
 
 MODE = "SHIPWAY_MIRROR"  # environment variable: 'background' (the default), 'wait' or 'off'
 _STATE, _ERROR, _RUNNING = "mirror/state.json", "mirror/error.json", "mirror/running/"
+_STARTING = "mirror/starting.json"
+_START_S = 20.0  # after which a mirror that was started and never looked counts as lost
 _PAUSE_S = 60.0  # after a failure, before a command that merely looks tries again
 
 
@@ -79,13 +84,14 @@ def start(project: Project, *, patient: bool = False) -> None:
     """
     mode = os.environ.get(MODE, "background")
     objects = project.store.objects
-    failed = _document(objects, _ERROR).get("at")
-    if mode == "off" or (patient and failed and abs(owner.seconds_since(failed)) < _PAUSE_S):
+    if mode == "off" or (patient and _recent(objects, _ERROR, _PAUSE_S)):
         return
     if mode == "wait":
         _try(project, places_of(project))
-    elif not any(alive for _, alive in _running(objects)):
-        _detach(project)
+    elif not _recent(objects, _STARTING, _START_S) and not any(alive for _, alive in _running(objects)):
+        with contextlib.suppress(ShipwayError, OSError):  # who may only read the store can't mirror it
+            objects.put(_STARTING, json.dumps({"at": owner.now()}).encode())
+            _detach(project)
 
 
 def mirror_now(project: Project) -> dict[str, tuple[str, int] | None]:
@@ -148,6 +154,12 @@ def _running(objects: Objects) -> Iterator[tuple[str, bool]]:
             yield key, owner.is_alive(Owner.from_json(data["owner"]), data["at"])
 
 
+def _recent(objects: Objects, key: str, seconds: float) -> bool:
+    """Whether a document says that it was written less than so long ago."""
+    at = _document(objects, key).get("at")
+    return isinstance(at, str) and abs(owner.seconds_since(at)) < seconds
+
+
 def _document(objects: Objects, key: str) -> dict[str, Json]:
     raw = objects.get(key)
     try:
@@ -182,6 +194,7 @@ def _main(order: dict[str, Json]) -> None:
     store = StoreConfig.model_validate(order["store"])
     config = DeployConfig(project=order["project"], registry=order["registry"], store=store)
     project = Project(config, Path(order["root"]))
+    project.store.objects.delete(_STARTING)  # before looking: see the module's rule
     if not any(alive for _, alive in _running(project.store.objects)):
         _try(project, [Place(environment, target) for environment, target in order["places"]])
 

@@ -17,6 +17,7 @@ from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import (
     ConflictError,
+    DeliveryError,
     NotFoundError,
     UsageError,
     VerificationError,
@@ -344,6 +345,21 @@ def test_status_reads_as_much_of_a_long_ledger_as_of_a_short_one(
         assert len(history(project, limit=3)) == 3
         costs.append(objects.reads)
     assert costs[:3] == costs[3:]
+
+
+def test_status_works_for_somebody_who_may_only_read(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_live(project, bundle(project, 1))
+
+    class ReadOnly(FolderObjects):
+        def put(self, key: str, data: bytes) -> None:
+            raise DeliveryError("You may only read.")
+
+    project.__dict__["store"] = Store(ReadOnly(project.root / "store"))
+    monkeypatch.setenv("SHIPWAY_MIRROR", "background")
+    assert status(project)["prod"]["one"].healthy
+    assert len(history(project)) == 2
 
 
 # history

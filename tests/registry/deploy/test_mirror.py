@@ -173,6 +173,22 @@ def test_a_state_that_nobody_can_read_is_lag(project: Project, registry: Registr
     assert lag(project) == {"one", "two"}
 
 
+def test_no_more_mirrors_are_started_than_are_of_use(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands in quick succession leave it to the process that the first one started."""
+    started = []
+    monkeypatch.setattr(mirror, "_detach", started.append)
+    monkeypatch.setenv(mirror.MODE, "background")
+    for version in (1, 2, 3):
+        put_live(project, bundle(project, version))
+        assert lag(project) == {"one", "two"}
+    assert len(started) == 1
+    monkeypatch.setattr(mirror, "_START_S", 0.0)  # that one never came: the next command starts another
+    status(project)
+    assert len(started) == 2
+
+
 # the real MLflow
 
 _FILL = """
