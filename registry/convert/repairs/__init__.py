@@ -22,12 +22,12 @@ from pathlib import Path
 
 from shipway.registry.convert.repairs import cut, cuts, pir
 from shipway.registry.convert.repairs.pir_doubles import DOUBLES
-from shipway.registry.convert.repairs.pir_rewrites import DILATED_SAME, MEAN_OF_ALL, SMALL_BIAS
+from shipway.registry.convert.repairs.pir_rewrites import DILATED_SAME, MEAN_OF_ALL, SMALL_BIAS, SPLIT_AT_ONCE
 from shipway.registry.convert.repairs.rules import Applied, Program, Rule
 
 __all__ = ["RULES", "Applied", "Mended", "Piece", "Rule", "finish", "mend", "mend_program"]
 
-RULES: tuple[Rule, ...] = (*DOUBLES, MEAN_OF_ALL, SMALL_BIAS, DILATED_SAME)
+RULES: tuple[Rule, ...] = (*DOUBLES, MEAN_OF_ALL, SMALL_BIAS, DILATED_SAME, SPLIT_AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)

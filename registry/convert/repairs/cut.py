@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from shipway.registry.convert.repairs import pir
+from shipway.registry.convert.repairs import pir, pir_make
 from shipway.registry.convert.repairs.pir import Op, Type
 from shipway.registry.convert.repairs.rules import Program
 
@@ -142,7 +142,7 @@ class _PartBuilder:
         results = None if results is None else [numbers.get(number, number) for number in results]
         argument_names = tuple(f"{self.name}.in.{index}" for index in range(len(arguments)))
         for name, number in zip(argument_names, numbers.values(), strict=True):
-            self.ops.append(pir.data_op(number, self.shared.raw[number], name))
+            self.ops.append(pir_make.data_op(number, self.shared.raw[number], name))
         self.own |= {*numbers.values(), *(made for op in ops for made in pir.outputs(op))}
         self.column = sum(op["#"] == pir.FETCH for op in ops)
         joints = [joint for op in ops if (joint := self._place(op)) is not None]
@@ -191,7 +191,7 @@ class _PartBuilder:
             # A name even where nobody uses the value: ONNX Runtime crashes on a Loop whose output has none.
             name = f"cut.{number}.{next(self.shared.fresh)}" if self.shared.types.get(number) else ""
             if number in self.shared.used:
-                self.ops.append(pir.data_op(number, self.shared.raw[number], name))
+                self.ops.append(pir_make.data_op(number, self.shared.raw[number], name))
             gives.append(name)
         constants = {
             index: constant_value(self.shared.constants[number])
@@ -223,7 +223,7 @@ class _PartBuilder:
             if op["#"] == pir.FETCH and pir.inputs(op)[0] in given:
                 number = pir.inputs(op)[0]
                 copied = self.shared.copy_type(number)
-                ops.append(pir.assign_op(number, copied, self.shared.raw[number]))
+                ops.append(pir_make.assign_op(number, copied, self.shared.raw[number]))
                 op = {**op, "I": [{"%": copied}]}
             ops.append(op)
         self.ops = ops
@@ -259,7 +259,7 @@ class _PartBuilder:
 
     def _fetch(self, number: int, name: str, into: list[Op]) -> None:
         fresh = (self.shared.copy_type(number), self.shared.copy_type(number))
-        into += pir.fetch_ops(number, self.shared.raw[number], name, self.column, fresh)
+        into += pir_make.fetch_ops(number, self.shared.raw[number], name, self.column, fresh)
         self.column += 1
 
     def _import(self, results: list[int]) -> None:
@@ -273,7 +273,7 @@ class _PartBuilder:
                 before += pir.renumber([self.shared.constants[number]], {number: new})
             elif number in self.outer:
                 new = self.shared.copy_type(number)
-                before.append(pir.data_op(new, self.shared.raw[number], self.outer[number]))
+                before.append(pir_make.data_op(new, self.shared.raw[number], self.outer[number]))
                 self.captured.add(self.outer[number])
             else:
                 raise pir.UnknownFormError(f"value {number} comes from nowhere")

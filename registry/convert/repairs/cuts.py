@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from shipway.registry.convert.repairs import emit_control, emit_math, emit_recurrent, emit_vision, pir
+from shipway.registry.convert.repairs import (
+    emit_control,
+    emit_detection,
+    emit_math,
+    emit_recurrent,
+    emit_vision,
+    pir,
+)
 from shipway.registry.convert.repairs.pir import Op, Type
 from shipway.registry.convert.repairs.stitch import Emit
 
@@ -65,6 +72,17 @@ def _static_channels(op: Op, types: Types) -> bool:
     return taken is not None and len(taken.shape) == 4 and taken.shape[1] > 0
 
 
+def _batched_nms(op: Op, types: Types) -> bool:
+    """Suppression over a batch that is not known to be one image, of boxes that all classes share."""
+    boxes, scores, counts = pir.inputs(op)
+    attributes = pir.attributes(op)
+    taken = types.get(boxes)
+    background = attributes["background_label"]
+    plain = attributes["normalized"] and attributes["nms_eta"] == 1.0 and background < 0
+    batched = taken is not None and len(taken.shape) == 3 and taken.shape[0] != 1
+    return bool(scores) and not counts and plain and batched
+
+
 def _plain_rnn(op: Op, _types: Types) -> bool:
     """A simple RNN over whole sequences (without their lengths)."""
     return pir.attributes(op)["mode"] in ("RNN_TANH", "RNN_RELU") and not pir.inputs(op)[3]
@@ -101,7 +119,14 @@ CUTS = (
     Cut(
         "1.pixel_unshuffle", "pixel-unshuffle", emit_vision.emit_pixel_unshuffle, _UNMAPPED, _static_channels
     ),
-    Cut("1.nms", "nms", emit_vision.emit_nms, _UNMAPPED),
+    Cut("1.nms", "nms", emit_detection.emit_nms, _UNMAPPED),
+    Cut(
+        "1.multiclass_nms3",
+        "multiclass-nms",
+        emit_detection.emit_multiclass_nms,
+        "paddle2onnx 2.0.1 and 1.2.4 map it for one image only: a batch does not run",
+        _batched_nms,
+    ),
     Cut(
         "1.pool2d",
         "adaptive-average",
@@ -138,6 +163,13 @@ CUTS = (
         emit_math.emit_gelu,
         "paddle2onnx writes the exact GELU where the tanh form was asked for (4e-4 off)",
         lambda op, types: bool(pir.attributes(op)["approximate"]),
+    ),
+    Cut(
+        "1.expand",
+        "expand-to-list",
+        emit_math.emit_expand,
+        "paddle2onnx 2.0.1 crashes on a list of sizes, as models of Paddle 2 have",
+        lambda op, types: len(pir.inputs(op)) == 2 and types.get(pir.inputs(op)[1]) is None,
     ),
     Cut("1.celu", "celu", emit_math.emit_celu, _UNMAPPED),
     Cut("1.expm1", "expm1", emit_math.emit_expm1, _UNMAPPED),

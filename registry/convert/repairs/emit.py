@@ -77,6 +77,12 @@ class Emitter:
             return self.node(op, value, self.constant(list(axes)), keepdims=int(keep))
         return self.node(op, value, axes=list(axes), keepdims=int(keep))
 
+    def top(self, value: str, count: str, *, axis: int, largest: int = 1) -> tuple[str, str]:
+        """The first ``count`` in order along an axis: values and positions."""
+        names = (f"{self._prefix}TopK.{next(self._count)}", f"{self._prefix}TopK.{next(self._count)}")
+        self._add("TopK", [value, count], names, {"axis": axis, "largest": largest, "sorted": 1})
+        return names
+
     def cast(self, value: str, dtype: str) -> str:
         return self.node("Cast", value, to=DTYPES[dtype])
 

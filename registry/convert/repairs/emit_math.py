@@ -68,3 +68,11 @@ def emit_gelu(emit: Emitter) -> None:
     bent = emit.node("Tanh", emit.node("Mul", inner, _number(emit, math.sqrt(2 / math.pi))))
     grown = emit.node("Mul", x, emit.node("Add", bent, _number(emit, 1.0)))
     emit.result("Mul", grown, _number(emit, 0.5))
+
+
+def emit_expand(emit: Emitter) -> None:
+    """``expand`` to a list of sizes, one integer each; -1 keeps what is there, as 1 does in ONNX."""
+    x, *sizes = emit.joint.takes
+    flat = [emit.reshape(emit.cast(size, "int64"), 1) for size in sizes]
+    wanted = emit.node("Concat", *flat, axis=0)
+    emit.result("Expand", x, emit.node("Max", wanted, emit.constant([1])))

@@ -109,19 +109,6 @@ def emit_pixel_unshuffle(emit: Emitter) -> None:
     emit.give(emit.reshape(split, -1, channels * factor * factor, rows, columns))
 
 
-def emit_nms(emit: Emitter) -> None:
-    """``paddle.vision.ops.nms``: boxes (n, 4), sorted already, to the numbers of those kept."""
-    (boxes,) = emit.joint.takes
-    count = emit.squeeze(emit.shape(boxes, 0))
-    falling = emit.node("Range", count, emit.constant(0), emit.constant(-1))
-    scores = emit.node("Reshape", emit.cast(falling, "float32"), emit.constant([1, 1, -1]))
-    batched = emit.node("Unsqueeze", boxes, emit.constant([0]))
-    limit = emit.constant([np.iinfo(np.int64).max])
-    threshold = emit.constant([emit.joint.attributes["threshold"]], np.float32)
-    kept = emit.node("NonMaxSuppression", batched, scores, limit, threshold)
-    emit.give(emit.node("Gather", kept, emit.constant(2), axis=1))
-
-
 def emit_roi_align(emit: Emitter) -> None:
     """RoiAlign. How many boxes each image has becomes the image's number of each box.
 

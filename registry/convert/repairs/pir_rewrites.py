@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from itertools import count
 
-from shipway.registry.convert.repairs import pir
+from shipway.registry.convert.repairs import pir, pir_make
 from shipway.registry.convert.repairs.pir import Op
 from shipway.registry.convert.repairs.rules import Program, Rule
 
@@ -39,7 +39,7 @@ def _name_axes(program: Program) -> Program:
         for op in ops:
             if id(op) in ranks:
                 number = next(fresh)
-                changed.append(pir.int_array_op(number, range(ranks[id(op)])))
+                changed.append(pir_make.int_array_op(number, range(ranks[id(op)])))
                 op["I"][1]["%"] = number
             changed.append(op)
         ops[:] = changed
@@ -90,15 +90,15 @@ def _split_scale(op: Op, types: dict[int, Op], fresh: Iterator[int]) -> list[Op]
     (made,) = pir.outputs(op)
     raw = types[made]
     constant, between = next(fresh), next(fresh)
-    number = pir.full_op(constant, attributes["bias"], pir.known_type(raw).dtype)
+    number = pir_make.full_op(constant, attributes["bias"], pir.known_type(raw).dtype)
     bias = next(entry["AT"] for entry in op["A"] if entry["N"] == "bias")
     bias["D"] = 0.0
     if attributes.get("bias_after_scale", True):
         scaled = pir.renumber([op], {made: between})[0]
-        return [number, scaled, pir.add_op(between, constant, made, raw)]
+        return [number, scaled, pir_make.add_op(between, constant, made, raw)]
     x = pir.inputs(op)[0]
     op["I"][0]["%"] = between
-    return [number, pir.add_op(x, constant, between, raw), op]
+    return [number, pir_make.add_op(x, constant, between, raw), op]
 
 
 SMALL_BIAS = Rule(
@@ -143,4 +143,46 @@ DILATED_SAME = Rule(
     "paddle2onnx 2.0.1 aborts on the pair",
     places=lambda program: len(_dilated_same(program)),
     rewrite=_undilate,
+)
+
+
+def _taken_apart(ops: list[Op]) -> dict[int, dict[int, int]]:
+    """Lists of tensors taken apart one by one: list's number -> position -> number of what was taken."""
+    found: dict[int, dict[int, int]] = {}
+    twice = set()
+    for op in ops:
+        if op["#"] == "0.slice":
+            (whole,), (made,) = pir.inputs(op), pir.outputs(op)
+            position = pir.attributes(op)["index"]
+            twice |= {whole} if position in found.setdefault(whole, {}) else set()
+            found[whole][position] = made
+    return {whole: taken for whole, taken in found.items() if whole not in twice}
+
+
+def _split_at_once(program: Program) -> Program:
+    mended = copy.deepcopy(program)
+    types = pir.raw_types(mended)
+    fresh = count(max(abs(number) for number in types) + 1)
+    for ops in _lists(pir.main_block(mended)):
+        apart = _taken_apart(ops)
+        changed: list[Op] = []
+        done: set[int] = set()
+        for op in ops:
+            whole = pir.inputs(op)[0] if op["#"] == "0.slice" else 0
+            if whole not in apart:
+                changed.append(op)
+            elif whole not in done:
+                done.add(whole)
+                items = types[whole]["D"]
+                numbers = [apart[whole].get(position) or next(fresh) for position in range(len(items))]
+                changed.append(pir_make.split_op(whole, numbers, items))
+        ops[:] = changed
+    return mended
+
+
+SPLIT_AT_ONCE = Rule(
+    name="split-at-once",
+    reference="paddle2onnx 2.0.1 crashes on builtin.slice, which the translation of Paddle 2's unbind gives",
+    places=lambda program: sum(len(_taken_apart(ops)) for ops in _lists(pir.main_block(program))),
+    rewrite=_split_at_once,
 )

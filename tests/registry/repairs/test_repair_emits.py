@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from shipway.registry.convert.repairs import emit_math, emit_recurrent, emit_vision
+from shipway.registry.convert.repairs import emit_detection, emit_math, emit_recurrent, emit_vision
 from shipway.registry.convert.repairs.cut import Joint
 from shipway.registry.convert.repairs.emit import DTYPES, Emitter
 from shipway.registry.convert.repairs.pir import Type
@@ -176,9 +176,54 @@ def test_circular_padding() -> None:
 def test_nms_keeps_what_does_not_overlap_a_better_one() -> None:
     boxes = np.array([[0, 0, 10, 10], [1, 1, 10, 10], [20, 0, 30, 10], [0, 0, 10, 9], [20, 5, 30, 15]])
     got = run(
-        emit_vision.emit_nms, {"boxes": boxes.astype(np.float32)}, {"threshold": 0.4}, (0,), dtype="int64"
+        emit_detection.emit_nms, {"boxes": boxes.astype(np.float32)}, {"threshold": 0.4}, (0,), dtype="int64"
     )
     assert got.tolist() == [0, 2, 4]
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes by their corners."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    common = float(np.prod(np.maximum(sides, 0)))
+    return common / (float(np.prod(a[2:] - a[:2])) + float(np.prod(b[2:] - b[:2])) - common)
+
+
+def multiclass(boxes: np.ndarray, scores: np.ndarray, first: int, keep: int) -> tuple[np.ndarray, list[int]]:
+    """Rows and counts, image by image, as ``multiclass_nms3`` gives them, above a score of 0.2."""
+    rows, counts = [], []
+    for image in range(len(boxes)):
+        found: list[tuple[int, float, int]] = []
+        for label in range(scores.shape[1]):
+            order = [int(at) for at in np.argsort(-scores[image, label]) if scores[image, label, at] > 0.2]
+            kept: list[int] = []
+            for at in order[:first]:
+                if all(overlap(boxes[image, at], boxes[image, other]) <= 0.3 for other in kept):
+                    kept.append(at)
+            found += [(label, float(scores[image, label, at]), at) for at in kept]
+        found = sorted(sorted(found, key=lambda each: -each[1])[:keep], key=lambda each: (each[0], -each[1]))
+        rows += [[label, score, *boxes[image, at]] for label, score, at in found]
+        counts.append(len(found))
+    return np.array(rows, np.float32).reshape(-1, 6), counts
+
+
+@pytest.mark.parametrize(("first", "keep"), [(100, 100), (3, 100), (100, 4), (-1, -1)])
+def test_multiclass_suppression_over_a_batch(first: int, keep: int) -> None:
+    corners = RANDOM.random((3, 12, 4)).astype(np.float32)
+    boxes = np.concatenate([corners[..., :2], corners[..., :2] + 0.2 + corners[..., 2:]], -1)
+    scores = RANDOM.random((3, 4, 12)).astype(np.float32)
+    scores[1] = 0.0  # an image on which nothing is found
+    expected, counts = multiclass(boxes, scores, first % 1000, keep % 1000)
+    attributes = {
+        "score_threshold": 0.2,
+        "nms_threshold": 0.3,
+        "nms_top_k": first,
+        "keep_top_k": keep,
+    }
+    assert counts[1] == 0 < counts[0]
+    got = run(
+        emit_detection.emit_multiclass_nms, {"boxes": boxes, "scores": scores}, attributes, expected.shape
+    )
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_regions_belong_to_the_image_they_are_counted_for() -> None:
@@ -228,6 +273,13 @@ def test_elementwise_operators() -> None:
     for emit, attributes, expected in tried:
         got = run(emit, {"x": x}, attributes, x.shape)
         np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-7, err_msg=emit.__name__)
+
+
+def test_expand_to_a_list_of_sizes() -> None:
+    x = floats(1, 3, 1)
+    sizes = {"a": np.array(4, np.int32), "b": np.array([-1], np.int32), "c": np.array([5], np.int64)}
+    got = run(emit_math.emit_expand, {"x": x, **sizes}, {}, (4, 3, 5), sizes=(1, 3))
+    np.testing.assert_array_equal(got, np.broadcast_to(x, (4, 3, 5)))
 
 
 def test_lerp() -> None:

@@ -116,6 +116,21 @@ def test_dilation_falls_with_same_padding(
     assert pir.attributes(pir.main_block(mended)["ops"][-1])["dilations"] == expected
 
 
+def test_a_list_taken_apart_piece_by_piece_is_split_at_once(builder: Any, described: Any) -> None:
+    whole = builder.op("1.unbind", builder.data("x", (3, 4)))
+    builder.ops[-1]["O"][0]["TT"] = {"#": "0.t_vec", "D": [builder.type((4,))] * 3}
+    last = builder.op("0.slice", whole, shape=(4,), attributes=[described("index", 2, "0.a_i32")])
+    first = builder.op("0.slice", whole, shape=(4,), attributes=[described("index", 0, "0.a_i32")])
+    builder.fetch(builder.op("1.add", first, last, shape=(4,)), "y")
+    mended, applied = repairs.mend_program(builder.program())
+    assert [(each.rule, each.count) for each in applied] == [("split-at-once", 1)]
+    ops = pir.main_block(mended)["ops"]
+    assert [op["#"] for op in ops] == ["1.data", "1.unbind", "0.split", "1.add", "1.fetch"]
+    made = pir.outputs(ops[2])
+    assert (made[0], made[2]) == (first, last)
+    assert len(set(made)) == 3
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", '{"program": 3}', "not json"])
 def test_what_is_no_program_is_left_to_the_converter(text: str, tmp_path: Any) -> None:
     model = tmp_path / "model.json"
