@@ -60,7 +60,7 @@ def log_version(
             return Logged(known, created=False)
         place = _experiment(client, experiment, artifacts if catalog.sqlite_path(uri) is not None else None)
         run_id = client.create_run(place, run_name=f"register {draft.name}").info.run_id
-        model_id: str | None = None
+        model = None
         try:
             model = client.create_logged_model(
                 place, name=draft.name, source_run_id=run_id, tags=_tags(draft, identity), model_type="onnx"
@@ -73,8 +73,7 @@ def log_version(
             client.set_terminated(run_id)
             version = _register(client, draft.name, identity, run_id, model_id, _tags(draft, identity))
         except BaseException:
-            with contextlib.suppress(Exception):
-                _take_back(client, run_id, model_id, local=catalog.sqlite_path(uri) is not None)
+            _take_back(client, run_id, model, local=catalog.sqlite_path(uri) is not None)
             raise
         return Logged(version, created=True)
 
@@ -152,13 +151,16 @@ def _record_numbers(client: Any, run_id: str, model_id: str, draft: ModelVersion
     client.log_batch(run_id, metrics[:1000], [Param(key, value) for key, value in params.items()])
 
 
-def _take_back(client: Any, run_id: str, model_id: str | None, *, local: bool) -> None:
-    if model_id is not None:
-        place = client.get_logged_model(model_id).artifact_location
-        client.delete_logged_model(model_id)
-        if local:
-            shutil.rmtree(_local_path(place), ignore_errors=True)
-    client.delete_run(run_id)
+def _take_back(client: Any, run_id: str, model: Any, *, local: bool) -> None:
+    """Undo as much as can be undone: the disk may be full, the server gone. Files first: they are large."""
+    if model is not None and local:
+        place = _local_path(model.artifact_location)
+        own = place.parent if place.parent.name == model.model_id else place  # models/<id>/artifacts
+        shutil.rmtree(own, ignore_errors=True)
+    with contextlib.suppress(Exception):
+        if model is not None:
+            client.delete_logged_model(model.model_id)
+        client.delete_run(run_id)
 
 
 def _experiment(client: Any, name: str, artifacts: Path | None) -> str:

@@ -530,3 +530,39 @@ def test_killed_while_it_works_nothing_is_registered(project: Project, model_fil
     done = register(project, model_file, "net")  # and nothing stands in the way of the next one
     assert done.created
     assert done.version.version == 1
+
+
+@pytest.mark.parametrize("limit", [100_000, 700_000])
+def test_a_full_disk(project: Project, scratch: Path, tmp_path: Path, mlp: Build, limit: int) -> None:
+    """No file may grow beyond ``limit`` bytes: the work folder fills up, or MLflow's database does."""
+    onnx.save(mlp(features=500), tmp_path / "net.onnx")
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from shipway.registry.config.load import load_text\n"
+        "from shipway.registry.errors import DeliveryError\n"
+        "from shipway.registry.verbs.register import register\n"
+        "project = load_text('project: demo', Path(sys.argv[1]))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
+        "try: register(project, Path(sys.argv[2]), 'net')\n"
+        "except DeliveryError as error: print(error.remedy)\n"
+    )
+    before = inventory(project.root)
+    command = [sys.executable, "-c", code, project.root, tmp_path / "net.onnx", str(limit)]
+    run = subprocess.run(
+        command, env={**os.environ, "TMPDIR": str(scratch)}, capture_output=True, text=True, check=False
+    )
+    assert run.stdout.strip(), run.stderr
+    assert inventory(project.root) == before
+    assert rows(project) == 0
+    assert not list(scratch.iterdir())
+
+
+def test_artifacts_that_can_not_be_written(project: Project, model_file: Path) -> None:
+    """MLflow fails half-way: what it has logged and what the store has got are taken back."""
+    project.artifacts.write_text("in the way")
+    with pytest.raises(DeliveryError):
+        register(project, model_file, "net")
+    assert rows(project) == 0
+    assert not [path for path in (project.root / ".shipway/store").rglob("*") if path.is_file()]
+    project.artifacts.unlink()
+    assert register(project, model_file, "net").version.version == 1

@@ -1,0 +1,252 @@
+"""Behind ``register``: from a source to a version that lacks only its number, every link measured."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shipway.registry import catalog, files
+from shipway.registry.config.model import ConvertConfig
+from shipway.registry.convert import toolchains
+from shipway.registry.convert.source import Source
+from shipway.registry.errors import ConversionError, VerificationError
+from shipway.registry.nouns import Digest, File, Link, ModelVersion, Tolerance, Variant
+from shipway.registry.observe import Observer
+from shipway.registry.process import Worker
+from shipway.targets.base import RuntimeLimits
+
+if TYPE_CHECKING:
+    import onnx
+
+    from shipway.registry.verify.chain import GoldenSet
+    from shipway.registry.verify.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for, and what the project's targets need."""
+
+    name: str
+    source: Source
+    inputs: tuple[str, ...]
+    samples: Path | None
+    toolchain: toolchains.Toolchain | None
+    opset: int
+    limits: Mapping[str, RuntimeLimits]
+    precisions: Mapping[str, tuple[str, ...]]  # precision -> the targets that ask for it
+    config: ConvertConfig
+
+    def identity(self) -> Digest:
+        options = {
+            "inputs": sorted(self.inputs),
+            "samples": _samples_digests(self.samples) if self.samples else None,
+            "toolchain": self.toolchain.name if self.toolchain else toolchains.ONNX_AS_IS,
+            "opset": self.opset,
+            "tolerances": {p: self.config.allowed(p).to_json() for p in sorted(self.precisions)},
+        }
+        return self.source.identity(options)
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds per phase, told to the observer as they pass."""
+
+    observer: Observer
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        with self.observer.phase(name):
+            yield
+        self.seconds[name] = round(time.monotonic() - began, 3)
+
+
+def verified(
+    wish: Wish, identity: Digest, work: Path, converter: Worker | None, clock: Clock
+) -> tuple[ModelVersion, Path, Path]:
+    """The version but for its number, the folder with its files as MLflow will hold it, an example."""
+    from shipway.registry.convert import graph
+    from shipway.registry.verify import chain, golden
+
+    tolerance = wish.config.allowed("fp32")
+    source = wish.source.copy_into(_made(work / "source"))
+    with clock.phase("convert"):
+        model, reference = _converted(wish, source, work, converter)
+    asked = [golden.parse_input(text) for text in wish.inputs]
+    golden.check_inputs(asked, graph.info(model, 0).inputs)
+    graph.name_axes(model, asked)
+    interface = graph.info(model, 0)
+    samples = golden.read_samples(wish.samples, interface.inputs) if wish.samples else ()
+
+    folder = _made(work / "version")
+    path = folder / "model.onnx"
+    with clock.phase("verify"):
+        proof = chain.golden_set(
+            reference,
+            interface.inputs,
+            interface.outputs,
+            limits=graph.id_limits(model),
+            tolerance=tolerance,
+            samples=samples,
+        )
+        graph.name_output_axes(model, proof.seen())
+        path.write_bytes(graph.to_bytes(model))
+        links = [proof.link(path, "onnx", tolerance)]
+        chain.require(
+            links,
+            f"The conversion of {wish.name} is wrong: its numbers are not the trained model's.",
+            "Nothing was registered. Try another --toolchain or convert.opset; where the difference is one "
+            "that you accept, raise convert.tolerance in deploy.yaml.",
+        )
+        model, refusal = _optimised(model, path, proof, links, work, tolerance)
+    info = graph.info(model, path.stat().st_size)
+    if info.opset > wish.opset and wish.toolchain is not None:
+        raise ConversionError(
+            f"The converter wrote opset {info.opset} instead of {wish.opset}.",
+            remedy="Set a higher convert.opset in deploy.yaml.",
+        )
+    notes = [refusal] if refusal else []
+    variants = [Variant("fp32", (files.describe(path, "model.onnx"),), tuple(links))]
+    with clock.phase("variants"):
+        others = sorted(set(wish.precisions) - {"fp32"})
+        variants += [_variant(wish, precision, path, proof, work, folder) for precision in others]
+    golden_files, example = _write_golden(folder, work, proof)
+    assets = _copy_assets(wish.source.assets, folder)
+    draft = ModelVersion(
+        name=wish.name,
+        version=0,
+        digest=graph.canonical_digest(model),
+        source=identity,
+        toolchain=wish.toolchain.name if wish.toolchain else toolchains.ONNX_AS_IS,
+        opset=info.opset,
+        ir=info.ir,
+        operators=info.operators,
+        inputs=info.inputs,
+        outputs=info.outputs,
+        links=tuple(links),
+        variants=tuple(variants),
+        golden=golden_files,
+        assets=assets,
+        extra={"seconds": dict(clock.seconds), "notes": notes},
+    )
+    return draft, folder, example
+
+
+def _optimised(
+    model: onnx.ModelProto, path: Path, proof: GoldenSet, links: list[Link], work: Path, tolerance: Tolerance
+) -> tuple[onnx.ModelProto, str]:
+    """The leaner model, in place at ``path`` with its link added, or the same one and why it stays."""
+    from shipway.registry.convert import graph, optimise
+
+    attempt = work / "optimised.onnx"
+    try:
+        leaner = optimise.slim(model)
+        attempt.write_bytes(graph.to_bytes(leaner))
+        link = proof.link(attempt, "optimised", tolerance)
+    except ConversionError as error:
+        return model, f"not optimised: {error.what} {error.why}"
+    if not link.passed:
+        return model, "not optimised: the numbers were no longer the trained model's"
+    attempt.replace(path)
+    links.append(link)
+    return leaner, ""
+
+
+def _converted(
+    wish: Wish, source: Source, work: Path, converter: Worker | None
+) -> tuple[onnx.ModelProto, Reference]:
+    from shipway.registry.convert import graph
+    from shipway.registry.verify import measure, reference
+
+    if converter is None or wish.toolchain is None:
+        return graph.load(source.model), reference.OnnxReference(source.model)
+    assert source.params is not None
+    raw = work / "paddle" / "raw.onnx"
+    timeout = wish.config.timeout_s
+    toolchains.convert(wish.toolchain, converter, source, raw, opset=wish.opset, timeout=timeout)
+    measure.session(raw)  # the only proof that the converter's word can be taken: it loads
+    model = graph.load(raw)
+    runner = reference.PaddleReference(converter, source.model, source.params, work / "paddle", timeout)
+    return model, runner
+
+
+def _variant(wish: Wish, precision: str, path: Path, proof: GoldenSet, work: Path, folder: Path) -> Variant:
+    """The first recipe whose numbers pass. Raises VerificationError naming who asks for the precision."""
+    from shipway.registry.convert import graph, variants
+    from shipway.registry.verify import parity
+
+    tolerance = wish.config.allowed(precision)
+    place = folder / catalog.location(File("model.onnx", Digest(""), 0), precision)
+    place.parent.mkdir(parents=True)
+    attempt = work / f"{precision}.onnx"
+
+    def judge(model: onnx.ModelProto, quick: bool) -> float:
+        attempt.write_bytes(graph.to_bytes(model))
+        try:
+            return proof.excess(attempt, tolerance, quick=quick)
+        except ConversionError:  # it does not even load
+            return math.inf
+
+    tried: list[Link] = []
+    failures: list[str] = []
+    for recipe in variants.recipes(precision, graph.load(path), proof.cases if wish.samples else ()):
+        try:
+            model, note = recipe.make(path, judge)
+            attempt.write_bytes(graph.to_bytes(model))
+            link = proof.link(attempt, precision, tolerance)
+        except ConversionError as error:
+            failures.append(f"{recipe.name}: {error.what} {error.why}".strip())
+            continue
+        except Exception as error:  # the tools raise whatever they stumble over
+            failures.append(f"{recipe.name}: {type(error).__name__}: {error}"[:500])
+            continue
+        link = dataclasses.replace(link, notes=(recipe.name, *filter(None, [note]), *link.notes))
+        if link.passed:
+            attempt.replace(place)
+            return Variant(precision, (files.describe(place, "model.onnx"),), (link,))
+        tried.append(link)
+    asking = ", ".join(repr(target) for target in wish.precisions[precision])
+    raise VerificationError(
+        f"The {precision} form of {wish.name}, which target {asking} asks for, is not good enough.",
+        why="\n".join([parity.table(tried), *(note for link in tried for note in link.notes), *failures]),
+        remedy=f"Nothing was registered. Set precision: fp32 for {asking} in deploy.yaml, raise "
+        f"convert.tolerance_{precision} there if the difference is one that you accept, or give real inputs "
+        "with --samples: they judge fairer, and int8 needs them to find its ranges.",
+    )
+
+
+def _write_golden(folder: Path, work: Path, proof: GoldenSet) -> tuple[tuple[File, ...], Path]:
+    import numpy as np
+
+    from shipway.registry.verify import slice
+
+    paths = slice.write(folder / "shipway/golden", proof.cases[0], proof.names, proof.outputs[0])
+    example = work / "example.npz"
+    np.savez(example, **proof.cases[0])  # type: ignore[arg-type]
+    return tuple(files.describe(path, f"golden/{path.name}") for path in paths), example
+
+
+def _copy_assets(assets: Sequence[Path], folder: Path) -> tuple[File, ...]:
+    kept = []
+    for asset in assets:
+        place = folder / "shipway/assets" / asset.name
+        files.copy_atomic(asset, place)
+        kept.append(files.describe(place, f"assets/{asset.name}"))
+    return tuple(kept)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _samples_digests(samples: Path) -> list[str]:
+    paths = sorted(samples.iterdir()) if samples.is_dir() else [samples]
+    return [str(files.digest_of(path)) for path in paths if path.is_file()]
