@@ -94,7 +94,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Put one file there that another release at the destination already holds; send it where it is damaged."""
+    """Put one file there that another release there already holds; send it where that is damaged."""
 
     release: Release
     file: File

@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 
 from shipway.registry import files
+from shipway.registry.bundling import build
 from shipway.registry.config.project import Project
 from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, UsageError
 from shipway.registry.nouns import ModelVersion
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.store.store import Store
 from shipway.targets.base import VerifiedModel
-from shipway.targets.build import build
 from shipway.targets.manifest import MANIFEST, Manifest
 
 

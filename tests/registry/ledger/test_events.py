@@ -48,7 +48,7 @@ def started(serial: int, bundle: str, restores: int | None = None) -> Started:
 
 
 def story(text: str) -> list[Event]:
-    """Events from ``a b! <1 c~``: promotes of bundles (``!`` failed, ``~`` interrupted), ``<n`` restores n."""
+    """Events from ``a b! <1 c~``: promotes (``!`` failed, ``~`` interrupted), and ``<n`` restores n."""
     events: list[Event] = []
     for serial, word in enumerate(text.split(), start=1):
         outcome: OutcomeName = "failed" if "!" in word else "interrupted" if "~" in word else "live"

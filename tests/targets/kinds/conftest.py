@@ -14,13 +14,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from shipway.registry import process
+from shipway.registry.bundling import build
 from shipway.registry.nouns import Digest, File, ModelVersion, TensorSpec, Tolerance, Variant
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.store import Store
 from shipway.registry.verbs.bundle import export
 from shipway.registry.verify import slice as golden
 from shipway.targets.base import VerifiedModel
-from shipway.targets.build import build
 from shipway.targets.deliveries.gates import local_command
 from shipway.targets.loader import load_kind
 from shipway.targets.manifest import Manifest

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import yaml
 
+from shipway.registry.bundling import StoreWriter
 from shipway.registry.errors import IntegrityError, UnsupportedModelError, VerificationError
 from shipway.registry.verbs.verify import verify_bundle
 from shipway.targets.base import Target, TargetOptions
-from shipway.targets.build import StoreWriter
 from shipway.targets.loader import kinds, load_kind
 
 HOSTILE = "x\"; rm -rf $HOME `id` ${jndi} </script> \\ | % ' é 文"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from shipway.registry.bundling import StoreWriter
 from shipway.registry.nouns import Digest, File
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.store import Store
-from shipway.targets.build import StoreWriter
 from shipway.targets.render import Renderer
 
 
