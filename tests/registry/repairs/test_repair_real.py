@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,3 +145,27 @@ def test_without_the_repair_the_converter_stops(corpus: Path, tmp_path: Path) ->
     piece = repairs.Piece(model, corpus / "unet-bilinear" / "inference.pdiparams", tmp_path / "model.onnx")
     with Worker("shipway.registry.convert.paddle_worker", cwd=tmp_path) as worker, pytest.raises(WorkerError):
         convert(worker, piece)
+
+
+_TRANSLATE = """
+import sys, paddle
+from pathlib import Path
+from shipway.registry.convert.repairs.translate import translate
+for folder in map(Path, sys.argv[1:]):
+    translate(paddle, folder / "inference.pdmodel", folder / "translated.json")
+"""
+
+
+def test_the_real_classifier_of_paddle_2_is_translated_to_the_same_numbers(
+    ppocr_models: dict[str, Path], worker: Worker, tmp_path: Path
+) -> None:
+    given = tmp_path / "given"
+    shutil.copytree(ppocr_models["cls"], given)
+    subprocess.run([sys.executable, "-c", _TRANSLATE, str(given)], check=True, timeout=300)
+    x = np.random.default_rng(3).standard_normal((2, 3, 48, 192)).astype(np.float32)
+    np.savez(tmp_path / "inputs-0.npz", x=x)
+    params = given / "inference.pdiparams"
+    piece = repairs.Piece(given / "translated.json", params, tmp_path / "model.onnx")
+    convert(worker, piece)
+    differences = measure(worker, given / "inference.pdmodel", params, [tmp_path / "inputs-0.npz"], piece.out)
+    assert max(differences) <= 1.0
