@@ -14,6 +14,7 @@ from shipway.registry.errors import ConfigError, DeliveryError, IntegrityError, 
 _PASSING_STATUS = frozenset({429, 500, 502, 503, 504})
 _PASSING_CODES = frozenset(
     {
+        "BadDigest",  # what arrived is not what was sent, by x-amz-checksum-sha256
         "ConditionalRequestConflict",  # two conditional writes met: AWS asks to send again
         "InternalError",
         "OperationAborted",
@@ -23,6 +24,8 @@ _PASSING_CODES = frozenset(
         "Throttling",
         "ThrottlingException",
         "TooManyRequests",
+        "XAmzContentChecksumMismatch",  # BadDigest in MinIO's words
+        "XAmzContentSHA256Mismatch",  # the same, by the signed hash
     }
 )
 _PASSING_CLASSES = frozenset(
@@ -106,6 +109,10 @@ _CODES: dict[str, tuple[str, str]] = {
         "The credentials have expired.",
         "Log in again ('aws sso login'), or renew the session token.",
     ),
+    "BadDigest": (
+        "What arrives there is, again and again, not what was sent.",
+        "Something between here and there alters the bytes: a proxy, a cable, memory. Try another way there.",
+    ),
     "RequestTimeTooSkewed": (
         "This machine's clock and the service's are too far apart.",
         "Set this machine's clock (a time service keeps it right), then run the command again.",
@@ -124,6 +131,7 @@ _CODES: dict[str, tuple[str, str]] = {
     ),
 }
 _CODES["InvalidBucketName"] = _CODES["NoSuchBucket"]
+_CODES["XAmzContentChecksumMismatch"] = _CODES["XAmzContentSHA256Mismatch"] = _CODES["BadDigest"]
 _CODES["TokenRefreshRequired"] = _CODES["ExpiredToken"]
 _CODES["InvalidToken"] = _CODES["ExpiredToken"]
 _CODES["XAdminUserNotFound"] = _CODES["InvalidAccessKeyId"]  # versitygw's word

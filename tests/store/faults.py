@@ -26,9 +26,10 @@ class Fault:
 
     ``status``: answer with it at once, the server never hears of the request. ``lose``: the server does what
     was asked, but its answer is cut off before the first byte. ``cut``: the answer ends after so many bytes
-    of its body. ``corrupt``: that byte of the answer's body is flipped. ``delay``: seconds before anything
-    is done. ``rate``: bytes per second of the answer's body. ``strip``: a request header that the server
-    never sees. ``skip``: matching requests to let pass first.
+    of its body. ``corrupt``: that byte of the answer's body is flipped. ``spoil``: that byte of the request's
+    body is flipped on its way to the server. ``delay``: seconds before anything is done. ``rate``: bytes per
+    second of the answer's body. ``strip``: a request header that the server never sees. ``skip``: matching
+    requests to let pass first.
     """
 
     method: str = ".*"
@@ -40,6 +41,7 @@ class Fault:
     lose: bool = False
     cut: int | None = None
     corrupt: int | None = None
+    spoil: int | None = None
     delay: float = 0.0
     rate: float = 0.0
     strip: str = ""
@@ -150,6 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.status:
             self._refuse(seen, fault)
             return
+        if fault.spoil is not None:
+            body = _flipped(body, fault.spoil)
         answer, data = self._forward(body, fault.strip)
         if fault.lose:
             self._hang_up()
@@ -186,10 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
             upstream.close()
 
     def _answer(self, seen: Request, fault: Fault, answer: http.client.HTTPResponse, data: bytes) -> None:
-        if fault.corrupt is not None and fault.corrupt < len(data):
-            changed = bytearray(data)
-            changed[fault.corrupt] ^= 0xFF
-            data = bytes(changed)
+        if fault.corrupt is not None:
+            data = _flipped(data, fault.corrupt)
         self.send_response_only(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in (*_PER_HOP, "content-length"):
@@ -213,3 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: requests are recorded instead."""
+
+
+def _flipped(data: bytes, at: int) -> bytes:
+    return data if at >= len(data) else data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]

@@ -15,7 +15,7 @@ import pytest
 from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest
 from shipway.registry.s3 import transfer
-from shipway.registry.s3.bucket import Patience
+from shipway.registry.s3.bucket import Patience, Service
 from shipway.registry.store.s3 import S3Objects
 
 QUICK = Patience(pause=0.01, longest_pause=0.05, connect=2.0, read=2.0)
@@ -329,6 +329,30 @@ def test_a_service_that_ignores_conditions_is_refused(proxied: tuple[Any, Any], 
     with pytest.raises(DeliveryError, match="ignores If-Match"):
         objects.replace_if("current.json", b"two", '"x"')
     assert objects.get("current.json") == b"one"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("checksums", [None, True])
+@pytest.mark.parametrize("size", [1000, 20 * MIB])
+def test_bytes_that_change_on_the_way_in_are_sent_again(
+    real_proxied: tuple[Any, Any], tmp_path: Path, size: int, checksums: bool | None
+) -> None:
+    proxy, server = real_proxied  # a real server checks what arrives, moto does not
+    service = Service(endpoint=server.endpoint, checksums=checksums)
+    objects = S3Objects(f"s3://{server.bucket}/store", tmp_path / "cache", service, QUICK)
+    key, digest = a_blob(tmp_path / "model", size)
+    spoilt = proxy.plan(method="PUT", spoil=500, times=2)
+    objects.put_file(key, tmp_path / "model", digest)
+    assert spoilt.hits == 2
+    local = objects.local(key)
+    assert local is not None
+    assert Digest.of(local.read_bytes()) == digest
+    proxy.plan(method="PUT", spoil=5, times=1000)
+    with pytest.raises(DeliveryError, match="alters the bytes"):
+        objects.create("ledger/prod/one/1.json", b"document")
+    with pytest.raises(DeliveryError, match="alters the bytes"):
+        objects.put("versions/a/1.json", b"document")
+    assert objects.get("versions/a/1.json") is None
 
 
 UPLOAD = """
