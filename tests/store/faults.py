@@ -22,7 +22,7 @@ _CHUNK = 1 << 16
 
 @dataclass
 class Fault:
-    """What to do to requests whose method and path (query included) match, ``times`` times from the first on.
+    """What to do to requests whose method, path (query included) and Range match, ``times`` times.
 
     ``status``: answer with it at once, the server never hears of the request. ``lose``: the server does what
     was asked, but its answer is cut off before the first byte. ``cut``: the answer ends after so many bytes
@@ -34,6 +34,7 @@ class Fault:
 
     method: str = ".*"
     path: str = ".*"
+    range: str = ""  # what the Range header holds
     times: int = 1
     skip: int = 0
     status: int = 0
@@ -47,8 +48,8 @@ class Fault:
     strip: str = ""
     hits: int = 0  # how often it struck
 
-    def strikes(self, method: str, path: str) -> bool:
-        if not (re.fullmatch(self.method, method) and re.search(self.path, path)):
+    def strikes(self, method: str, path: str, span: str) -> bool:
+        if not (re.fullmatch(self.method, method) and re.search(self.path, path) and self.range in span):
             return False
         if self.skip > 0:
             self.skip -= 1
@@ -145,8 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
         seen = Request(self.command, self.path, len(body), dict(self.headers.items()))
         with self.shared.lock:
             self.shared.requests.append(seen)
-            planned = (fault for fault in self.shared.faults if fault.strikes(seen.method, seen.path))
-            seen.fault = next(planned, None)
+            what = (seen.method, seen.path, self.headers.get("Range", ""))
+            seen.fault = next((fault for fault in self.shared.faults if fault.strikes(*what)), None)
         fault = seen.fault or Fault()
         time.sleep(fault.delay)
         if fault.status:
