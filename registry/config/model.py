@@ -186,9 +186,7 @@ class PlacementConfig(Section):
     hosts: list[_Host] = Field(
         default=[], description="hosts that stand in for {host} in an ssh:// destination"
     )
-    waves: list[_Wave] = Field(
-        default=[], description="how many hosts at a time: numbers or shares"
-    )
+    waves: list[_Wave] = Field(default=[], description="how many hosts at a time: numbers or shares")
     keep: _Int = Field(
         default=5, ge=1, description="old releases to keep there besides live and rollback candidate"
     )
@@ -262,12 +260,8 @@ class DeployConfig(Section):
     models: dict[str, ModelConfig] = Field(
         default={}, description="what single models do differently, by name"
     )
-    targets: dict[str, _Target] = Field(
-        default={}, description="how to package, by a name of your choice"
-    )
-    environments: dict[str, EnvironmentConfig] = Field(
-        default={}, description="where bundles go, by name"
-    )
+    targets: dict[str, _Target] = Field(default={}, description="how to package, by a name of your choice")
+    environments: dict[str, EnvironmentConfig] = Field(default={}, description="where bundles go, by name")
     templates: Path | None = Field(
         default=None, description="folder with templates that stand in for built-in ones"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shipway.registry import catalog
 from shipway.registry.config.project import Project
-from shipway.registry.convert import toolchains
+from shipway.registry.convert import openmp, toolchains
 from shipway.registry.convert.source import read_source
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import (
@@ -118,8 +118,9 @@ def _make(
         if wish.toolchain is not None:
             scratch = work / "paddle"
             scratch.mkdir()
+            env = {**_scratch(scratch), **openmp.environment(scratch)}
             converter = children.enter_context(
-                Worker(wish.toolchain.worker, cwd=scratch, env=_scratch(scratch), memory=wish.config.memory)
+                Worker(wish.toolchain.worker, cwd=scratch, env=env, memory=wish.config.memory)
             )
         scratch = work / "mlflow"
         scratch.mkdir()

@@ -38,7 +38,22 @@ def test_references_are_read_as_mlflow_writes_them(text: str, expected: ModelRef
 
 @pytest.mark.parametrize(
     "text",
-    ["", "/1", "a/0", "a/-1", "a/1/2", "a/", "a@", "a b/1", "../x/1", "a@b c", "a/\u0661", "a'/1", 'a"', "a\n/1"],
+    [
+        "",
+        "/1",
+        "a/0",
+        "a/-1",
+        "a/1/2",
+        "a/",
+        "a@",
+        "a b/1",
+        "../x/1",
+        "a@b c",
+        "a/\u0661",
+        "a'/1",
+        'a"',
+        "a\n/1",
+    ],
 )
 def test_a_malformed_reference_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError):
