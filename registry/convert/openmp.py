@@ -1,6 +1,7 @@
 """Paddle's wheel needs GNU OpenMP (``libgomp.so.1``), which it does not bring and a bare system lacks.
 
-It does bring Intel's OpenMP (``libiomp5.so``), which speaks GNU's interface too. So a system without the one is shown the other under its name. The numbers are measured as ever.
+It does bring Intel's OpenMP (``libiomp5.so``), which speaks GNU's interface too. So a system without the
+one is shown the other under its name. The numbers are measured as ever.
 """
 
 from __future__ import annotations

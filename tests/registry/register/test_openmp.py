@@ -24,7 +24,8 @@ def test_paddles_own_openmp_stands_in(tmp_path: Path) -> None:
     program = (
         "import paddle.inference\n"
         "maps = open('/proc/self/maps').read()\n"
-        "print('libgomp' in maps, 'libiomp5' in maps, float((paddle.ones([9, 9]) @ paddle.ones([9, 9])).sum()))"
+        "total = float((paddle.ones([9, 9]) @ paddle.ones([9, 9])).sum())\n"
+        "print('libgomp' in maps, 'libiomp5' in maps, total)"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
