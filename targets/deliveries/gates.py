@@ -1,6 +1,7 @@
-"""Gates that run on this machine: digests, the bundle's golden check and a command of the user's.
+"""Gates: digests, the bundle's golden check and a command of the user's.
 
-A gate passes or raises DeliveryError, saying what it found.
+Programs run on this machine, or wherever the ``Run`` of a delivery runs them (``judge_there``). A gate passes
+or raises DeliveryError, saying what it found.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from shipway.registry import process
@@ -19,6 +21,11 @@ from shipway.targets.manifest import Manifest
 from shipway.targets.steps import Gate, Release
 
 Options = Mapping[str, Json]
+Run = Callable[[str, Sequence[str], bytes], process.Finished]
+"""Runs a command in the release's folder: what messages call it, the command as in the bundle, its stdin.
+
+Raises DeliveryError where it can't be started or gives no answer in time.
+"""
 TIMEOUT_S = 600  # seconds after which a gate counts as failed
 _LINES = 20  # of a gate's output that a message repeats
 
@@ -27,12 +34,21 @@ def judge(delivery: Delivery, gate: Gate, folder: Callable[[], AbstractContextMa
     """Hold a live release against a gate. ``folder`` lends a local folder with the release's files."""
     if gate.name == "digests":
         check_digests(delivery, gate.release)
+        return
+    with folder() as place:
+        # Only the bundle's own command is translated: a command of the user's means what it says.
+        here = partial(_run_bundled if gate.name == "check" else _run_here, place)
+        judge_there(delivery, gate, str(place), here)
+
+
+def judge_there(delivery: Delivery, gate: Gate, where: str, run: Run) -> None:
+    """The same where ``run`` runs the gate's programs in the release's folder, which is ``where``."""
+    if gate.name == "digests":
+        check_digests(delivery, gate.release)
     elif gate.name == "check":
-        with folder() as place:
-            run_check(place, gate.release.manifest)
+        run_check(where, gate.release.manifest, run)
     elif gate.name == "command":
-        with folder() as place:
-            run_gate_command(place, gate.options)
+        run_gate_command(gate.options, run)
     else:
         raise ValueError(f"{delivery.address} has no gate {gate.name!r}")
 
@@ -52,10 +68,10 @@ def check_digests(delivery: Delivery, release: Release) -> None:
         )
 
 
-def run_check(folder: Path, manifest: Manifest) -> Json:
+def run_check(where: str, manifest: Manifest, run: Run) -> Json:
     """Run the golden check in a placed release; return its verdict, one JSON object."""
     name = f"The golden check of {manifest.model}/{manifest.version} ({manifest.kind})"
-    finished = _run(name, local_command(manifest.check), cwd=folder)
+    finished = run(name, manifest.check, b"")
     lines = finished.stdout.strip().splitlines()
     try:
         verdict = json.loads(lines[-1]) if lines else {}
@@ -64,19 +80,19 @@ def run_check(folder: Path, manifest: Manifest) -> Json:
         verdict, passed = None, False
     if not passed:
         raise DeliveryError(
-            f"{name} did not pass in {folder}.",
+            f"{name} did not pass in {where}.",
             why=_tail(finished) if verdict is None else json.dumps(verdict),
             remedy="Run it there yourself: the release's README names the command.",
         )
     return verdict
 
 
-def run_gate_command(folder: Path, options: Options) -> None:
+def run_gate_command(options: Options, run: Run) -> None:
     """Run the user's ``gate.command`` in a placed release, the deployment as JSON on stdin; exit 0 passes."""
     argv = tuple(options["argv"])
     document = json.dumps(options["deployment"]).encode()
     name = f"The gate {' '.join(argv)!r}"
-    finished = _run(name, argv, cwd=folder, stdin=document)
+    finished = run(name, argv, document)
     if finished.code != 0:
         raise DeliveryError(
             f"{name} did not pass.",
@@ -87,10 +103,15 @@ def run_gate_command(folder: Path, options: Options) -> None:
 
 def run_command(argv: Sequence[str], *, cwd: Path, why: str) -> None:
     """Run an activation command of a target kind in a placed release."""
+    run_command_there(argv, str(cwd), why, partial(_run_bundled, cwd))
+
+
+def run_command_there(argv: Sequence[str], where: str, why: str, run: Run) -> None:
+    """The same by way of ``run``."""
     name = f"The command {' '.join(argv)!r} ({why})"
-    finished = _run(name, local_command(argv), cwd=cwd)
+    finished = run(name, argv, b"")
     if finished.code != 0:
-        raise DeliveryError(f"{name} failed in {cwd}.", why=_tail(finished))
+        raise DeliveryError(f"{name} failed in {where}.", why=_tail(finished))
 
 
 def local_command(argv: Sequence[str]) -> tuple[str, ...]:
@@ -101,7 +122,11 @@ def local_command(argv: Sequence[str]) -> tuple[str, ...]:
     return (process.find(first) or first, *rest)
 
 
-def _run(name: str, argv: Sequence[str], *, cwd: Path, stdin: bytes = b"") -> process.Finished:
+def _run_bundled(cwd: Path, name: str, argv: Sequence[str], stdin: bytes) -> process.Finished:
+    return _run_here(cwd, name, local_command(argv), stdin)
+
+
+def _run_here(cwd: Path, name: str, argv: Sequence[str], stdin: bytes) -> process.Finished:
     # A placed release must stay as it was sent: Python would leave __pycache__ in it.
     clean = {"PYTHONDONTWRITEBYTECODE": "1"}
     try:
