@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from shipway.registry.convert import openmp
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,6 +26,12 @@ def load_script(name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_find_openmp(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests that start Paddle in a child do so on bare systems too."""
+    os.environ.update(openmp.environment(tmp_path_factory.mktemp("openmp")))
 
 
 @pytest.fixture(scope="session")

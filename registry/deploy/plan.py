@@ -43,7 +43,7 @@ class Seen:
     what the destination says. ``placed``: the release is there by names and sizes. ``damaged``: it was read
     and is not what it should be. ``held``: contents that the destination holds. ``releases``: sealed releases
     there. ``chain``: releases that repeated rollbacks would restore after this deployment, nearest first; it
-    may be cut off after as many as are to be kept.
+    may be cut off after as many as are to be kept, and is None where so few are there that none must go.
     """
 
     serial: int
@@ -53,7 +53,7 @@ class Seen:
     damaged: bool = False
     held: frozenset[Digest] = frozenset()
     releases: tuple[str, ...] = ()
-    chain: tuple[str, ...] = ()
+    chain: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,8 @@ def gates(want: Wanted, pointer: Pointer) -> list[Gate]:
 
 def prunable(want: Wanted, move: Move, there: Seen) -> list[str]:
     """Releases at the destination that are neither needed nor among the ``keep`` nearest to go back to."""
+    if there.chain is None:
+        return []
     stay = {move.release.id, *there.chain[: want.keep + 1]}
     stay.update(pointer.release for pointer in (there.live, there.pointer) if pointer)
     return [name for name in there.releases if name not in stay]

@@ -127,7 +127,7 @@ class Site:
             damaged=placed and again and not delivery.audit(manifest).whole,
             held=frozenset() if placed else delivery.holds(file.digest for file in manifest.files),
             releases=releases,
-            chain=self._chain(place, want, head.standing) if len(releases) > want.keep else (),
+            chain=self._chain(place, want, head.standing) if len(releases) > want.keep else None,
         )
 
     def _chain(self, place: Place, want: Wanted, standing: Standing) -> tuple[str, ...]:

@@ -314,6 +314,17 @@ def test_old_releases_are_pruned_but_never_live_or_candidate(tmp_path: Path) -> 
     assert live_versions(project) == {"one": 3, "two": 3}
 
 
+def test_as_many_old_releases_stay_as_are_to_be_kept(tmp_path: Path) -> None:
+    project = project_at(tmp_path, keep=3)
+    made = {version: bundle(project, version) for version in range(1, 8)}
+    for version in range(1, 6):
+        put_live(project, made[version])
+        assert releases(project) == {made[v].release_id for v in range(1, version + 1)}
+    for version in (6, 7):  # the live one, the candidate, and three more
+        put_live(project, made[version])
+        assert releases(project) == {made[v].release_id for v in range(version - 4, version + 1)}
+
+
 def test_what_can_not_be_pruned_is_left_and_noted(tmp_path: Path) -> None:
     project = project_at(tmp_path, keep=1)
     for version in range(1, 5):
