@@ -181,7 +181,7 @@ def test_an_owner_is_told_from_a_later_process_of_the_same_number() -> None:
     assert owner.is_alive(me, owner.now())
     assert not owner.is_alive(replace(me, born="1"), owner.now())
     before = replace(me, boot="before the last boot")
-    # a container without a machine id can't tell a restart from another machine of its name: the lease decides
+    # without a machine id (containers) a restart is not told from another machine: the lease decides
     assert owner.is_alive(before, owner.now()) == (not me.machine)
 
 
