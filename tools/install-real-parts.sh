@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Install what the tests marked "real" talk to, from Debian's packages. Run as root, or with sudo at hand.
+# Install what the tests marked "real" talk to, from Debian's packages and by their clients' registries.
+# Run as root, or with sudo at hand.
 set -euo pipefail
+cd "$(dirname "$0")"
 
 packages=(chromium)
 
@@ -8,9 +10,11 @@ missing=()
 for package in "${packages[@]}"; do
   dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
-
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
-export DEBIAN_FRONTEND=noninteractive
-as_root apt-get update --quiet=2
-as_root apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" >/dev/null
+if [ ${#missing[@]} -gt 0 ]; then
+  export DEBIAN_FRONTEND=noninteractive
+  as_root apt-get update --quiet=2
+  as_root apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+./install-s3-server.sh >/dev/null

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build the S3 server that the tests marked "real" talk to: versitygw, which keeps objects as files and honours
-# If-None-Match and If-Match on writes (docs say so, tests/store/test_objects_contract.py proves it).
+# If-None-Match and If-Match on writes (docs say so, tests/store/test_objects.py proves it).
 # Needs Go and its module proxy; takes a minute the first time, nothing after that. Prints the program's path.
 set -euo pipefail
 
