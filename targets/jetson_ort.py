@@ -71,7 +71,6 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
         options, board = self.chosen, self._board
         graph = place_model(model, out)
         place_python_runner(model, out, f"onnxruntime-gpu=={board.onnxruntime}")
-        out.render("serve.py", "serve.py")
         values: dict[str, Any] = {
             **facts(model),
             "runtime_version": board.onnxruntime,

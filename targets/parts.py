@@ -65,11 +65,12 @@ def place_proof(model: VerifiedModel, out: BundleWriter) -> None:
 
 
 def place_python_runner(model: VerifiedModel, out: BundleWriter, *requirements: str) -> None:
-    """Add ``runner.py``, ``golden.py``, ``check.py`` and ``requirements.txt`` beside ``bundle.json``."""
+    """Add the runner, the golden check, the server and ``requirements.txt`` beside ``bundle.json``."""
     place_proof(model, out)
-    for name in ("runner.py", "golden.py", "check.py"):
+    for name in ("runner.py", "golden.py", "check.py", "protocol.py", "metrics.py", "serve.py"):
         out.render(name, name)
-    out.render("requirements.txt", "requirements.txt", requirements=["numpy", *requirements])
+    wanted = ["numpy", *requirements, "uvicorn", "httptools"]
+    out.render("requirements.txt", "requirements.txt", requirements=wanted)
 
 
 def python_runtime(

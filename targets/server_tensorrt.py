@@ -96,7 +96,6 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
         folder = f"models/{version.name}"
         graph = place_model(model, out, f"{folder}/{version.version}/")
         place_python_runner(model, out, f"onnxruntime-gpu[cuda,cudnn]=={options.runtime_version}")
-        out.render("serve.py", "serve.py")
         batch = options.max_batch if _batched(version.inputs) and _batched(version.outputs) else 0
         values = {
             **facts(model),
