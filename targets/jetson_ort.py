@@ -16,7 +16,7 @@ from shipway.targets.parts import (
     Threads,
     facts,
     place_model,
-    place_python_runner,
+    place_python_server,
     python_runtime,
     tensorrt_options,
 )
@@ -70,7 +70,7 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
         options, board = self.chosen, self._board
         graph = place_model(model, out)
-        place_python_runner(model, out, f"onnxruntime-gpu=={board.onnxruntime}")
+        place_python_server(model, out, f"onnxruntime-gpu=={board.onnxruntime}")
         values: dict[str, Any] = {
             **facts(model),
             "runtime_version": board.onnxruntime,

@@ -65,12 +65,18 @@ def place_proof(model: VerifiedModel, out: BundleWriter) -> None:
 
 
 def place_python_runner(model: VerifiedModel, out: BundleWriter, *requirements: str) -> None:
-    """Add the runner, the golden check, the server and ``requirements.txt`` beside ``bundle.json``."""
+    """Add ``runner.py``, ``golden.py``, ``check.py`` and ``requirements.txt`` beside ``bundle.json``."""
     place_proof(model, out)
-    for name in ("runner.py", "golden.py", "check.py", "protocol.py", "metrics.py", "serve.py"):
+    for name in ("runner.py", "golden.py", "check.py"):
         out.render(name, name)
-    wanted = ["numpy", *requirements, "uvicorn", "httptools"]
-    out.render("requirements.txt", "requirements.txt", requirements=wanted)
+    out.render("requirements.txt", "requirements.txt", requirements=["numpy", *requirements])
+
+
+def place_python_server(model: VerifiedModel, out: BundleWriter, *requirements: str) -> None:
+    """Add the runner, and the server with what it needs (docs/adr/0010-the-server.md)."""
+    place_python_runner(model, out, *requirements, "uvicorn", "httptools")
+    for name in ("protocol.py", "metrics.py", "serve.py"):
+        out.render(name, name)
 
 
 def python_runtime(
