@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shutil
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
@@ -29,11 +30,31 @@ class Logged:
 
 def open_registry(uri: str) -> None:
     """Connect, so that imports and a fresh database's migrations are over before anybody waits."""
-    if (path := catalog.sqlite_path(uri)) is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
     with catalog.explained(uri):
         _warm()
+        path = catalog.sqlite_path(uri)
+        if path is not None and not path.exists():
+            _make_database(path)
         catalog.client_of(uri).search_registered_models(max_results=1)
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's tables elsewhere and move them in when they are whole.
+
+    MLflow can't go on from a database that it was killed in while making it: table already exists.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        catalog.client_of(f"sqlite:///{made}").search_registered_models(max_results=1)
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            pass  # another process was first: theirs is as good
+        except OSError:  # a file system without hard links
+            made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def _warm() -> None:

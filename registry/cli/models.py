@@ -145,7 +145,12 @@ def inspect(context: typer.Context, ref: Ref, precision: Annotated[str, typer.Op
     inspect(session.placed, ModelRef.parse(ref), precision)
 
 
-def doctor(context: typer.Context) -> None:
+def doctor(
+    context: typer.Context,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Fetch now what a register may need later, for offline use.")
+    ] = False,
+) -> None:
     """Say what works, what is missing, how to get it."""
     from shipway.registry.cli import tables
     from shipway.registry.errors import ShipwayError
@@ -153,9 +158,9 @@ def doctor(context: typer.Context) -> None:
 
     session = Session.of(context)
     try:
-        findings = doctor(session.project)
+        findings = doctor(session.project, prepare=prepare)
     except ShipwayError as error:
-        findings = doctor(None, error)
+        findings = doctor(None, error, prepare=prepare)
     document: Json = {"findings": [finding.to_json() for finding in findings]}
     session.emit(lambda: document, lambda: tables.findings(findings))
 

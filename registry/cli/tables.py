@@ -32,6 +32,7 @@ def registered(done: Registered) -> Iterator[Block]:
         return
     yield Cell(f"Registered {version.ref}", BOLD)
     yield f"  {version.digest}, {version.toolchain}, opset {version.opset}"
+    yield from _story(version)
     yield links(chain(version))
 
 
@@ -45,6 +46,8 @@ def registered_json(done: Registered) -> Json:
         "toolchain": version.toolchain,
         "opset": version.opset,
         "links": [link.to_json() for link in chain(version)],
+        "repairs": list(version.extra.get("repairs", ())),
+        "tried": list(version.extra.get("tried", ())),
         "seconds": dict(done.seconds),
     }
 
@@ -120,15 +123,30 @@ def shown(version: ModelVersion, live: Sequence[str]) -> Iterator[Block]:
     yield f"  ONNX       opset {version.opset}, IR {version.ir}"
     yield f"  operators  {', '.join(version.operators)}"
     yield f"  live on    {places(live) or 'nothing'}"
-    for key, value in version.extra.items():
-        if isinstance(value, (str, int, float)) or (isinstance(value, list) and value):
-            yield f"  {key:<9}  {', '.join(map(str, value)) if isinstance(value, list) else value}"
+    yield from _story(version)
     yield Table(
         ("interface", "name", "type", "shape"),
         [*_specs("input", version.inputs), *_specs("output", version.outputs)],
     )
     yield links(chain(version))
     yield Table(("file", "size", "sha256"), list(_files(version)))
+
+
+def _story(version: ModelVersion) -> Iterator[Block]:
+    """How it came to be: repairs, what was tried before, notes, latency."""
+    extra = version.extra
+    for repair in extra.get("repairs", ()):
+        yield f"  repaired   {repair['rule']} ({repair['count']}): {repair['reference']}"
+    for attempt in extra.get("tried", ()):
+        repairs = f" with repairs ({', '.join(attempt['repairs'])})" if attempt["repairs"] else ""
+        first, *more = attempt["why"].splitlines() or [""]
+        yield Cell(f"  tried      {attempt['toolchain']}{repairs}: {first}", WARN)
+        yield from (f"             {line}" for line in more)
+    for note in extra.get("notes", ()):
+        yield f"  note       {note}"
+    if latency := extra.get("latency_ms"):
+        times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in latency.items())
+        yield f"  latency    {times} (median on one CPU thread)"
 
 
 def _specs(role: str, specs: Sequence[TensorSpec]) -> Iterator[tuple[str, ...]]:

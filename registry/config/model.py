@@ -124,7 +124,8 @@ class ConvertConfig(Section):
     )
     timeout_s: _Float = Field(default=600.0, gt=0, description="seconds after which a conversion is given up")
     memory: Size | None = Field(
-        default=None, description="memory that a conversion may use (8GB); none: no limit"
+        default=None,
+        description="memory that a conversion may use (16GB); none: 3/4 of the machine's, 8GB at least",
     )
 
     def allowed(self, precision: str) -> Tolerance:
@@ -176,6 +177,17 @@ class GateConfig(Section):
     )
 
 
+class SshConfig(Section):
+    """How the hosts of an ssh:// destination are reached, past what the SSH configuration says."""
+
+    known_hosts: str | None = Field(
+        default=None, min_length=1, description="file with the hosts' keys; none: ~/.ssh/known_hosts"
+    )
+    keys: list[str] = Field(
+        default=[], description="files with private keys; none: the agent's and those in ~/.ssh"
+    )
+
+
 class PlacementConfig(Section):
     """One target in one environment: where its bundle goes."""
 
@@ -187,14 +199,22 @@ class PlacementConfig(Section):
         default=[], description="hosts that stand in for {host} in an ssh:// destination"
     )
     waves: list[_Wave] = Field(default=[], description="how many hosts at a time: numbers or shares")
+    ssh: SshConfig = Field(
+        default_factory=SshConfig.model_construct, description="how the hosts of ssh:// are reached"
+    )
     keep: _Int = Field(
         default=5, ge=1, description="old releases to keep there besides live and rollback candidate"
     )
 
     @model_validator(mode="after")
     def _fitting(self) -> PlacementConfig:
-        if not self.to.startswith("ssh://") and (self.hosts or self.waves):
-            raise ValueError("hosts and waves go with ssh:// destinations only")
+        own = {"hosts", "waves", "ssh"} & self.model_fields_set
+        if not self.to.startswith("ssh://") and own:
+            raise ValueError(f"{', '.join(sorted(own))}: for ssh:// destinations only")
+        if self.hosts and "{host}" not in self.to:
+            raise ValueError("hosts need {host} in 'to': ssh://user@{host}/folder")
+        if len(set(self.hosts)) < len(self.hosts):
+            raise ValueError("hosts names one twice")
         if "{host}" in self.to and not self.hosts:
             raise ValueError("'to' names {host}, so it needs hosts: [...]")
         return self

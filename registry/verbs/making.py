@@ -18,14 +18,14 @@ from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, VerificationError
 from shipway.registry.nouns import Digest, File, Link, ModelVersion, Tolerance, Variant
 from shipway.registry.observe import Observer
-from shipway.registry.process import Worker
+from shipway.registry.verbs import attempts
 from shipway.targets.base import RuntimeLimits
 
 if TYPE_CHECKING:
     import onnx
 
+    from shipway.registry.convert.running import Bench
     from shipway.registry.verify.chain import GoldenSet
-    from shipway.registry.verify.reference import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Wish:
     source: Source
     inputs: tuple[str, ...]
     samples: Path | None
-    toolchain: toolchains.Toolchain | None
-    opset: int
+    chains: tuple[toolchains.Toolchain, ...]  # to try, in order; none for an ONNX model
+    opset: int  # for the first of them
     limits: Mapping[str, RuntimeLimits]
     precisions: Mapping[str, tuple[str, ...]]  # precision -> the targets that ask for it
     config: ConvertConfig
@@ -46,11 +46,15 @@ class Wish:
         options = {
             "inputs": sorted(self.inputs),
             "samples": _samples_digests(self.samples) if self.samples else None,
-            "toolchain": self.toolchain.name if self.toolchain else toolchains.ONNX_AS_IS,
+            "toolchain": "+".join(toolchains.names(self.chains)) or toolchains.ONNX_AS_IS,
             "opset": self.opset,
             "tolerances": {p: self.config.allowed(p).to_json() for p in sorted(self.precisions)},
         }
         return self.source.identity(options)
+
+    def opset_of(self, toolchain: toolchains.Toolchain) -> int:
+        """The opset to ask of ``toolchain``. Raises ConversionError where it does not write what is asked."""
+        return toolchains.choose_opset(self.config.opset, self.limits, toolchain.opsets)
 
 
 @dataclass(slots=True)
@@ -63,55 +67,33 @@ class Clock:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         began = time.monotonic()
-        with self.observer.phase(name):
-            yield
-        self.seconds[name] = round(time.monotonic() - began, 3)
+        try:
+            with self.observer.phase(name):
+                yield
+        finally:
+            self._add(name, time.monotonic() - began)
+
+    def _add(self, name: str, seconds: float) -> None:
+        before = self.seconds.get(name, 0.0)  # a phase comes again where another toolchain is tried
+        self.seconds[name] = round(before + seconds, 3)
 
 
 def verified(
-    wish: Wish, identity: Digest, work: Path, converter: Worker | None, clock: Clock
+    wish: Wish, identity: Digest, work: Path, bench: Bench | None, clock: Clock
 ) -> tuple[ModelVersion, Path, Path]:
     """The version but for its number, the folder with its files as MLflow will hold it, an example."""
     from shipway.registry.convert import graph
-    from shipway.registry.verify import chain, golden
 
-    tolerance = wish.config.allowed("fp32")
     source = wish.source.copy_into(_made(work / "source"))
-    with clock.phase("convert"):
-        model, reference = _converted(wish, source, work, converter)
-    asked = [golden.parse_input(text) for text in wish.inputs]
-    golden.check_inputs(asked, graph.info(model, 0).inputs)
-    graph.name_axes(model, asked)
-    interface = graph.info(model, 0)
-    samples = golden.read_samples(wish.samples, interface.inputs) if wish.samples else ()
-
+    found = attempts.proved(wish, source, work, bench, clock)
+    links = [found.link]
     folder = _made(work / "version")
     path = folder / "model.onnx"
-    with clock.phase("verify"):
-        proof = chain.golden_set(
-            reference,
-            interface.inputs,
-            interface.outputs,
-            limits=graph.id_limits(model),
-            tolerance=tolerance,
-            samples=samples,
-        )
-        graph.name_output_axes(model, proof.seen())
-        path.write_bytes(graph.to_bytes(model))
-        links = [proof.link(path, "onnx", tolerance)]
-        chain.require(
-            links,
-            f"The conversion of {wish.name} is wrong: its numbers are not the trained model's.",
-            "Nothing was registered. Try another --toolchain or convert.opset; where the difference is one "
-            "that you accept, raise convert.tolerance in deploy.yaml.",
-        )
-        model, refusal = _optimised(model, path, proof, links, work, tolerance)
+    found.path.replace(path)
+    with clock.phase("optimise"):
+        model, refusal = _optimised(found.model, path, found.proof, links, work, wish.config.allowed("fp32"))
+    proof = found.proof
     info = graph.info(model, path.stat().st_size)
-    if info.opset > wish.opset and wish.toolchain is not None:
-        raise ConversionError(
-            f"The converter wrote opset {info.opset} instead of {wish.opset}.",
-            remedy="Set a higher convert.opset in deploy.yaml.",
-        )
     notes = [refusal] if refusal else []
     variants = [Variant("fp32", (files.describe(path, "model.onnx"),), tuple(links))]
     with clock.phase("variants"):
@@ -124,7 +106,7 @@ def verified(
         version=0,
         digest=graph.canonical_digest(model),
         source=identity,
-        toolchain=wish.toolchain.name if wish.toolchain else toolchains.ONNX_AS_IS,
+        toolchain=found.toolchain,
         opset=info.opset,
         ir=info.ir,
         operators=info.operators,
@@ -134,7 +116,12 @@ def verified(
         variants=tuple(variants),
         golden=golden_files,
         assets=assets,
-        extra={"seconds": dict(clock.seconds), "notes": notes},
+        extra={
+            "seconds": dict(clock.seconds),
+            "notes": notes,
+            "repairs": [repair.to_json() for repair in found.repairs],
+            "tried": [attempt.to_json() for attempt in found.tried],
+        },
     )
     return draft, folder, example
 
@@ -157,24 +144,6 @@ def _optimised(
     attempt.replace(path)
     links.append(link)
     return leaner, ""
-
-
-def _converted(
-    wish: Wish, source: Source, work: Path, converter: Worker | None
-) -> tuple[onnx.ModelProto, Reference]:
-    from shipway.registry.convert import graph
-    from shipway.registry.verify import measure, reference
-
-    if converter is None or wish.toolchain is None:
-        return graph.load(source.model), reference.OnnxReference(source.model)
-    assert source.params is not None
-    raw = work / "paddle" / "raw.onnx"
-    timeout = wish.config.timeout_s
-    toolchains.convert(wish.toolchain, converter, source, raw, opset=wish.opset, timeout=timeout)
-    measure.session(raw)  # the only proof that the converter's word can be taken: it loads
-    model = graph.load(raw)
-    runner = reference.PaddleReference(converter, source.model, source.params, work / "paddle", timeout)
-    return model, runner
 
 
 def _variant(wish: Wish, precision: str, path: Path, proof: GoldenSet, work: Path, folder: Path) -> Variant:

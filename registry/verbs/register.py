@@ -13,7 +13,8 @@ from pathlib import Path
 
 from shipway.registry import catalog
 from shipway.registry.config.project import Project
-from shipway.registry.convert import openmp, toolchains
+from shipway.registry.convert import openmp, running, toolchains
+from shipway.registry.convert.running import Bench
 from shipway.registry.convert.source import read_source
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import (
@@ -81,16 +82,16 @@ def _read_wish(
     forced: str | None,
 ) -> Wish:
     source = read_source(path, assets)
-    chain = None
+    chains: tuple[toolchains.Toolchain, ...] = ()
     if source.format != "onnx" or forced is not None:
-        chain = toolchains.choose(source.format, forced)[0]
+        chains = toolchains.choose(source.format, forced)
     config = project.config.conversion(name)
     limits = {target: project.target(target).limits() for target in project.config.targets}
     precisions: dict[str, tuple[str, ...]] = {"fp32": ()}
     for target, settings in project.config.targets.items():
         precisions[settings.precision] = (*precisions.get(settings.precision, ()), target)
-    opset = toolchains.choose_opset(config.opset, limits, chain.opsets if chain else None)
-    return Wish(name, source, tuple(inputs), samples, chain, opset, limits, precisions, config)
+    opset = toolchains.choose_opset(config.opset, limits, chains[0].opsets if chains else None)
+    return Wish(name, source, tuple(inputs), samples, chains, opset, limits, precisions, config)
 
 
 def _registered_before(project: Project, name: str, identity: Digest) -> ModelVersion | None:
@@ -111,25 +112,26 @@ def _is_whole(project: Project, version: ModelVersion) -> bool:
 def _make(
     project: Project, wish: Wish, identity: Digest, work: Path, clock: Clock
 ) -> tuple[ModelVersion, bool]:
-    if wish.toolchain is not None:
-        toolchains.installed(wish.toolchain)
     with contextlib.ExitStack() as children:
-        converter = None
-        if wish.toolchain is not None:
-            scratch = work / "paddle"
-            scratch.mkdir()
-            env = {**_scratch(scratch), **openmp.environment(scratch)}
-            converter = children.enter_context(
-                Worker(wish.toolchain.worker, cwd=scratch, env=env, memory=wish.config.memory)
-            )
+        bench = children.enter_context(_paddle(wish, work)) if wish.chains else None
         scratch = work / "mlflow"
         scratch.mkdir()
         logger = children.enter_context(
             Worker(CATALOG_WORKER, cwd=scratch, env=_scratch(scratch), grace=10.0)
         )
         logger.send({"do": "open", "uri": project.registry_uri})
-        draft, folder, example = verified(wish, identity, work, converter, clock)
+        draft, folder, example = verified(wish, identity, work, bench, clock)
         return _keep(project, draft, folder, example, logger, clock)
+
+
+def _paddle(wish: Wish, work: Path) -> Bench:
+    """Paddle in a child, importing from now on: the judge of every Paddle model, and its first converter."""
+    toolchains.installed(toolchains.PAIR)
+    scratch = work / "paddle"
+    scratch.mkdir()
+    env = {**_scratch(scratch), **openmp.environment(scratch)}
+    memory = running.memory_limit(wish.config.memory)
+    return Bench(lambda: Worker(toolchains.PAIR.worker, cwd=scratch, env=env, memory=memory))
 
 
 def _keep(

@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from shipway.registry.errors import ConversionError
-from shipway.registry.process import Worker, WorkerError
+from shipway.registry.process import WorkerError
 from shipway.registry.verify import measure
 from shipway.registry.verify.golden import Case
 from shipway.registry.verify.parity import Array
+
+if TYPE_CHECKING:
+    from shipway.registry.convert.running import Asks
 
 
 class Reference(Protocol):
@@ -30,7 +33,7 @@ class PaddleReference:
 
     name = "paddle"
 
-    def __init__(self, worker: Worker, model: Path, params: Path, work: Path, timeout: float) -> None:
+    def __init__(self, worker: Asks, model: Path, params: Path, work: Path, timeout: float) -> None:
         self._worker = worker
         self._model = {"model": str(model), "params": str(params)}
         self._work = work

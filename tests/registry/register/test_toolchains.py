@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway.registry.convert import toolchains
+from shipway.registry.convert import running, toolchains
 from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, UsageError
 from shipway.registry.process import Worker
@@ -61,7 +61,7 @@ def test_a_failed_conversion_names_its_cause(tmp_path: Path, how: str, says: str
         Worker("fake_converter", cwd=tmp_path) as worker,
         pytest.raises(ConversionError, match=r"can't convert model\.pdmodel to opset 17") as caught,
     ):
-        toolchains.convert(
+        running.convert(
             toolchains.TOOLCHAINS[0], worker, Source("pdmodel", model, model), out, opset=17, timeout=3
         )
     assert says in caught.value.why
@@ -74,7 +74,7 @@ def test_a_good_conversion(tmp_path: Path) -> None:
     model = tmp_path / "model.pdmodel"
     model.write_text("good")
     with Worker("fake_converter", cwd=tmp_path) as worker:
-        toolchains.convert(
+        running.convert(
             toolchains.TOOLCHAINS[0],
             worker,
             Source("pdmodel", model, model),
@@ -119,13 +119,19 @@ def test_opset_that_no_toolchain_writes() -> None:
 
 
 def test_choose() -> None:
-    name = toolchains.TOOLCHAINS[0].name
-    assert [chain.name for chain in toolchains.choose("pdmodel")] == [name]
+    name = toolchains.PAIR.name
+    assert [chain.name for chain in toolchains.choose("pdmodel")] == [name, "paddle2onnx-1.2.4"]
+    assert [chain.name for chain in toolchains.choose("pir")] == [name]
+    assert [chain.name for chain in toolchains.choose("pdmodel", "paddle2onnx-1.2.4")] == [
+        "paddle2onnx-1.2.4"
+    ]
     assert [chain.name for chain in toolchains.choose("pir", name)] == [name]
     with pytest.raises(UsageError, match="There is no toolchain"):
         toolchains.choose("pir", "nosuch")
     with pytest.raises(UsageError, match="does not read"):
         toolchains.choose("onnx", name)
+    with pytest.raises(UsageError, match="does not read"):
+        toolchains.choose("pir", "paddle2onnx-1.2.4")
 
 
 def test_missing_packages_are_named_with_the_remedy() -> None:

@@ -1,0 +1,99 @@
+"""A toolchain's own environment: made once in the cache folder, locked with hashes, offline from then on.
+
+It is for packages that the environment of shipway itself can't hold, in which another version is pinned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from shipway.registry import files, process
+from shipway.registry.errors import ConversionError
+
+_READY = "locked"  # holds the digest of the lock that the environment was made from; written last
+_PATIENCE = 300.0  # seconds for a download of a few MB
+_LOCKS = Path(__file__).parent
+
+
+def cache_folder() -> Path:
+    """``$SHIPWAY_CACHE/toolchains``, else ``~/.cache/shipway/toolchains``."""
+    root = os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway"
+    return Path(root) / "toolchains"
+
+
+def python_of(name: str) -> Path | None:
+    """The interpreter of the environment ``name``; None where it is not there or of another lock."""
+    folder = _folder(name)
+    marker = folder / _READY
+    try:
+        ready = marker.read_text(encoding="ascii") == str(files.digest_of(_lock(name)))
+    except OSError:
+        return None
+    return folder / "bin" / "python" if ready else None
+
+
+def prepare(name: str) -> Path:
+    """The interpreter of the environment ``name``, made now where it is not there yet.
+
+    Raises ConversionError where that fails: without a network the first time, say.
+    """
+    if (found := python_of(name)) is not None:
+        return found
+    folder = _folder(name)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    except OSError as error:
+        raise _unprepared(name, f"{error.strerror or error}: {error.filename}") from error
+    try:
+        _fill(made, name)
+        (made / _READY).write_text(str(files.digest_of(_lock(name))), encoding="ascii")
+        shutil.rmtree(folder, ignore_errors=True)  # of an older lock
+        with contextlib.suppress(OSError):  # another process was first: then its environment is as good
+            made.rename(folder)
+    except OSError as error:
+        raise _unprepared(name, f"{error.strerror or error}: {error.filename}") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    if (found := python_of(name)) is None:
+        raise _unprepared(name, "The environment did not come out whole.")
+    return found
+
+
+def _fill(folder: Path, name: str) -> None:
+    # One try, soon given up: a machine without a network must learn of it in seconds.
+    options = "--quiet --disable-pip-version-check --no-deps --retries 1 --timeout 20 --only-binary :all:"
+    install = [*options.split(), "--require-hashes", "-r", str(_lock(name))]
+    steps = (
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(folder / "bin" / "python"), "-m", "pip", "install", *install],
+    )
+    for command in steps:
+        done = process.run(command, cwd=folder, timeout=_PATIENCE)
+        if done.code != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            telling = [line for line in said if "error" in line.lower()] or said
+            why = "It took too long." if done.timed_out else " ".join(telling[-2:])[:500]
+            raise _unprepared(name, why or process.describe_exit(done.code))
+
+
+def _folder(name: str) -> Path:
+    return cache_folder() / f"{name}-py{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def _lock(name: str) -> Path:
+    return _LOCKS / f"{name}.txt"
+
+
+def _unprepared(name: str, why: str) -> ConversionError:
+    return ConversionError(
+        f"The toolchain {name} can't be prepared here.",
+        why=why,
+        remedy="It is fetched once from PyPI: 'shipway doctor --prepare' with a network, or copy "
+        f"{cache_folder()} from a machine that has it.",
+    )

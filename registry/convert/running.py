@@ -1,0 +1,189 @@
+"""Running a converter: in a child, held to its limits, its every way of failing told in words."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from shipway.registry import process
+from shipway.registry.convert import environment, operators
+from shipway.registry.convert.source import Source
+from shipway.registry.convert.toolchains import Toolchain
+from shipway.registry.errors import ConversionError
+from shipway.registry.nouns import Json
+from shipway.registry.process import Worker, WorkerError
+from shipway.registry.units import format_size
+
+
+class Asks(Protocol):
+    """Answers requests and keeps a log: a ``Worker``, or a ``Bench`` of them."""
+
+    def ask(self, request: Json, *, timeout: float | None = None) -> Json:
+        """The answer to ``request``. Raises WorkerError."""
+
+    def log(self) -> str:
+        """The tail of what it wrote to stderr."""
+
+
+class Bench:
+    """A worker that is started anew where the last one died or was ended for taking too long.
+
+    Converters abort their process over models that they do not like; the next attempt needs a live one.
+    """
+
+    def __init__(self, start: Callable[[], Worker]) -> None:
+        self._start = start
+        self._worker: Worker | None = start()
+
+    def ask(self, request: Json, *, timeout: float | None = None) -> Json:
+        if self._worker is None:
+            self._worker = self._start()
+        try:
+            return self._worker.ask(request, timeout=timeout)
+        except WorkerError as error:
+            if error.kind in ("Died", "TimedOut"):
+                self.close()
+            raise
+
+    def log(self) -> str:
+        return self._worker.log() if self._worker is not None else ""
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def memory_limit(asked: int | None) -> int:
+    """Bytes that a conversion may use: as asked, else three quarters of the machine's, but 8 GB at least."""
+    if asked is not None:
+        return asked
+    return max(8 << 30, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4)
+
+
+def convert(
+    toolchain: Toolchain,
+    worker: Asks,
+    source: Source,
+    out: Path,
+    *,
+    opset: int,
+    timeout: float,
+    memory: int | None = None,
+    name: str = "",
+) -> None:
+    """Convert ``source`` to ``out``. Raises ConversionError naming the cause, with no file left at ``out``.
+
+    ``name`` is what the model is called in messages, ``timeout`` in seconds, ``memory`` in bytes (``worker``
+    has its limit already). A file that appears is only known to be no empty one: load it first.
+    """
+    if toolchain.worker:
+        why, log = _in_worker(worker, source, out, opset, timeout, memory)
+    else:
+        why, log = _alone(toolchain, source, out, opset, timeout, memory)
+    if not why and not out.is_file():
+        why = f"The converter wrote no file. {_last_words(log)}"
+    if not why and out.stat().st_size == 0:
+        why = f"The converter wrote an empty file. {_last_words(log)}"
+    if why:
+        out.unlink(missing_ok=True)
+        if toolchain.worker and (missing := operators.unmapped(source)):
+            why = f"It does not map {', '.join(missing)}.\n{why}"
+        raise ConversionError(
+            f"{toolchain.name} can't convert {name or source.model.name} to opset {opset}.",
+            why=why.strip(),
+            remedy="If it names an operator: use a standard one (Swish as x * sigmoid(x)), split it, or set "
+            "another convert.opset in deploy.yaml. If the file is damaged: save or fetch it again.",
+        )
+
+
+def _in_worker(
+    worker: Asks, source: Source, out: Path, opset: int, timeout: float, memory: int | None
+) -> tuple[str, str]:
+    request = {
+        "do": "convert",
+        "model": str(source.model),
+        "params": str(source.params),
+        "opset": opset,
+        "upgrade": False,  # an opset that rises by itself is one that a target may not run
+        "out": str(out),
+    }
+    try:
+        worker.ask(request, timeout=timeout)
+    except WorkerError as error:
+        return explain(error, memory), ""
+    return "", worker.log()
+
+
+def _alone(
+    toolchain: Toolchain, source: Source, out: Path, opset: int, timeout: float, memory: int | None
+) -> tuple[str, str]:
+    python = environment.prepare(toolchain.name)
+    script = Path(__file__).with_name("alone.py")
+    command = [python, "-I", script, source.model, source.params or "", opset, out]
+    folder = out.parent
+    done = process.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env={"TMPDIR": str(folder)},
+        timeout=timeout,
+        memory=memory,
+    )
+    log = done.stdout + done.stderr
+    if done.timed_out:
+        return explain(WorkerError("TimedOut", f"no answer within {timeout:g} s"), memory), log
+    if done.code != 0:
+        return explain(WorkerError("Died", process.describe_exit(done.code), log), memory), log
+    return "", log
+
+
+_NO_MEMORY = re.compile(
+    r"bad_alloc|MemoryError|[Cc]annot allocate memory|Unable to allocate|[Oo]ut of memory"
+)
+
+
+def explain(error: WorkerError, memory: int | None = None) -> str:
+    """Why a worker failed, in a sentence, from what it left in its log. ``memory``: its limit in bytes."""
+    if error.kind == "TimedOut":
+        return f"It gave {error.message} (convert.timeout_s in deploy.yaml) and was ended."
+    if memory is not None and _NO_MEMORY.search(f"{error.kind} {error.message} {error.log[-2000:]}"):
+        allowed = format_size(memory)
+        return f"It needed more memory than the {allowed} it may use (convert.memory in deploy.yaml)."
+    if error.kind == "Died":
+        return f"The converter crashed: {error.message}. {_last_words(error.log)}"
+    if error.kind == "SystemExit" or error.kind == "UnboundLocalError":
+        # paddle2onnx swallows the cause, prints it and stumbles over the missing result
+        return _last_words(error.log) or f"It gave up without a word ({error.kind})."
+    return f"{error.kind}: {error.message.strip()[-800:]}"
+
+
+_TELLING = re.compile(
+    r"error|not support|unsupport|unimplement|can't|cannot|fail|invalid|unable|mismatch|too (?:low|high)"
+    r"|require",
+    re.IGNORECASE,
+)
+_NOISE = re.compile(
+    r"^\s*(?:$|Traceback|File |\d+ +|warnings\.warn|---|C\+\+ Traceback)|warning|deprecated", re.IGNORECASE
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _last_words(log: str, lines: int = 4) -> str:
+    """The lines of a log that tell a cause, the last few of them."""
+    told: dict[str, None] = {}
+    for line in _COLOUR.sub("", log).splitlines():
+        if _TELLING.search(line) and not _NOISE.search(line):
+            told[line.strip()[:300]] = None
+    return "\n".join(list(told)[-lines:])

@@ -1,0 +1,216 @@
+"""From a source to an ONNX model that is proved: ways are tried in turn until one gives the right numbers.
+
+A way is a toolchain, with the program repaired first where a repair applies, and without. What failed is kept
+with its reason: it is recorded with the version, or told where nothing worked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shipway.registry.convert import toolchains
+from shipway.registry.convert.source import Source
+from shipway.registry.errors import ConversionError, ShipwayError, VerificationError
+from shipway.registry.nouns import Json, Link
+from shipway.registry.process import WorkerError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from shipway.registry.convert.repairs import Mended
+    from shipway.registry.convert.repairs.rules import Applied
+    from shipway.registry.convert.running import Bench
+    from shipway.registry.verbs.making import Clock, Wish
+    from shipway.registry.verify.chain import GoldenSet
+    from shipway.registry.verify.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A way that did not lead to a model whose numbers are right."""
+
+    toolchain: str
+    repairs: tuple[str, ...]
+    error: ShipwayError
+
+    @property
+    def way(self) -> str:
+        return self.toolchain + (f" with repairs ({', '.join(self.repairs)})" if self.repairs else "")
+
+    @property
+    def why(self) -> str:
+        return "\n".join(filter(None, (self.error.what, self.error.why)))
+
+    def to_json(self) -> Json:
+        return {"toolchain": self.toolchain, "repairs": list(self.repairs), "why": self.why[:2000]}
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A model at ``path`` whose first link passed, with the golden set that says so and the way to it."""
+
+    model: onnx.ModelProto
+    path: Path
+    proof: GoldenSet
+    link: Link
+    toolchain: str
+    repairs: tuple[Applied, ...]
+    tried: tuple[Tried, ...]
+
+
+def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: Clock) -> Proved:
+    """The first way whose numbers are the trained model's, its file at ``work/proved.onnx``.
+
+    ``source`` is a copy to work on, ``bench`` Paddle's worker (None for an ONNX model). Raises UsageError
+    where ``--input`` or ``--samples`` do not fit, VerificationError where numbers were all that was wrong,
+    else ConversionError.
+    """
+    tried: list[Tried] = []
+    for number, way in enumerate(_ways(wish)):
+        folder = work / f"way-{number}"
+        folder.mkdir()
+        applied: tuple[Applied, ...] = ()
+        try:
+            with clock.phase("convert"):
+                mended = way.mend(wish, source, folder, bench)
+                if way.repaired and not mended:
+                    continue
+                applied = mended.applied if mended else ()
+                model, reference = way.convert(wish, source, mended, folder, bench)
+            with clock.phase("verify"):
+                proof, link = _measured(wish, model, reference, work / "proved.onnx")
+            return Proved(model, work / "proved.onnx", proof, link, way.name, applied, tuple(tried))
+        except (ConversionError, VerificationError) as error:
+            tried.append(Tried(way.name, tuple(repair.rule for repair in applied), error))
+    raise _nothing_worked(wish, tried)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    toolchain: toolchains.Toolchain | None  # None: the model is ONNX already
+    repaired: bool
+
+    @property
+    def name(self) -> str:
+        return self.toolchain.name if self.toolchain else toolchains.ONNX_AS_IS
+
+    def mend(self, wish: Wish, source: Source, folder: Path, bench: Bench | None) -> Mended | None:
+        """The mended program, or None where there is nothing to mend."""
+        if not self.repaired or bench is None:
+            return None
+        from shipway.registry.convert import repairs
+
+        program = source.model
+        if source.format == "pdmodel":
+            program = folder / "translated.json"
+            request = {"do": "translate", "model": str(source.model), "out": str(program)}
+            try:
+                bench.ask(request, timeout=wish.config.timeout_s)
+            except WorkerError as error:
+                raise ConversionError(
+                    "The model can't be brought into Paddle 3's form, in which repairs are made.",
+                    why=error.message.strip()[-800:],
+                ) from error
+        mended = repairs.mend(program, source.params, folder)
+        return mended if mended.applied else None
+
+    def convert(
+        self, wish: Wish, source: Source, mended: Mended | None, folder: Path, bench: Bench | None
+    ) -> tuple[onnx.ModelProto, Reference]:
+        """The converted model, which loads, and who says what its numbers must be."""
+        from shipway.registry.convert import graph, repairs, running
+        from shipway.registry.verify import measure, reference
+
+        if self.toolchain is None or bench is None:
+            return graph.load(source.model), reference.OnnxReference(source.model)
+        assert source.params is not None
+        raw = folder / "raw.onnx"
+        pieces = mended.pieces if mended else (repairs.Piece(source.model, source.params, raw),)
+        opset = wish.opset_of(self.toolchain)
+        for piece in pieces:
+            format = "pir" if piece.model.suffix == ".json" else source.format
+            running.convert(
+                self.toolchain,
+                bench,
+                Source(format, piece.model, piece.params),
+                piece.out,
+                opset=opset,
+                timeout=wish.config.timeout_s,
+                memory=running.memory_limit(wish.config.memory),
+                name=wish.source.model.name,
+            )
+        if mended:
+            try:
+                repairs.finish(mended, raw)
+            except ValueError as error:
+                raise ConversionError("The repaired parts do not fit together.", why=str(error)) from error
+        measure.session(raw)  # the only proof that the converter's word can be taken: it loads
+        model = graph.load(raw)
+        if (found := graph.info(model, 0).opset) > opset:
+            raise ConversionError(
+                f"The converter wrote opset {found} instead of {opset}.",
+                remedy="Set a higher convert.opset in deploy.yaml.",
+            )
+        # An older Paddle can't read all that a newer one writes: then the mended program says what is right.
+        judge = mended.reference if mended and source.format == "pir" else source.model
+        timeout = wish.config.timeout_s
+        return model, reference.PaddleReference(bench, judge, source.params, folder, timeout)
+
+
+def _ways(wish: Wish) -> Iterator[_Way]:
+    if not wish.chains:
+        yield _Way(None, repaired=False)
+    for toolchain in wish.chains:
+        if toolchain.worker:
+            yield _Way(toolchain, repaired=True)
+        yield _Way(toolchain, repaired=False)
+
+
+def _measured(wish: Wish, model: onnx.ModelProto, reference: Reference, path: Path) -> tuple[GoldenSet, Link]:
+    """Give the model readable axes, write it to ``path`` and hold it against the reference."""
+    from shipway.registry.convert import graph
+    from shipway.registry.verify import chain, golden
+
+    tolerance = wish.config.allowed("fp32")
+    asked = [golden.parse_input(text) for text in wish.inputs]
+    golden.check_inputs(asked, graph.info(model, 0).inputs)
+    graph.name_axes(model, asked)
+    interface = graph.info(model, 0)
+    samples = golden.read_samples(wish.samples, interface.inputs) if wish.samples else ()
+    proof = chain.golden_set(
+        reference,
+        interface.inputs,
+        interface.outputs,
+        limits=graph.id_limits(model),
+        tolerance=tolerance,
+        samples=samples,
+    )
+    graph.name_output_axes(model, proof.seen())
+    path.write_bytes(graph.to_bytes(model))
+    link = proof.link(path, "onnx", tolerance)
+    chain.require(
+        [link],
+        f"The conversion of {wish.name} is wrong: its numbers are not the trained model's.",
+        "Nothing was registered. Try another --toolchain or convert.opset; where the difference is one "
+        "that you accept, raise convert.tolerance in deploy.yaml.",
+    )
+    return proof, link
+
+
+def _nothing_worked(wish: Wish, tried: Sequence[Tried]) -> ShipwayError:
+    """The one error where one way was tried; else all of them, in the family of who must act."""
+    first = tried[0].error
+    if len(tried) == 1:
+        return first
+    why = "\n".join(f"{attempt.way}: {attempt.why}" for attempt in tried)
+    wrong = next((t.error for t in tried if isinstance(t.error, VerificationError)), None)
+    if wrong is not None:
+        return VerificationError(wrong.what, why=why, remedy=wrong.remedy)
+    return ConversionError(
+        f"No toolchain converts {wish.source.model.name}.",
+        why=why,
+        remedy=first.remedy or tried[-1].error.remedy,
+    )
