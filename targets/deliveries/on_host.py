@@ -1,0 +1,307 @@
+"""Runs on the host, sent there over SSH and never stored. Python 3.6 and its standard library, nothing else.
+
+The other ``on_host`` modules travel with it. It answers one JSON line to each one that it reads, in order;
+the bytes of a file follow the request that announces them. Where things lie below the destination's folder:
+
+==========================================  ==================================================================
+``releases/<release>/``                     sealed releases: every file as in its ``bundle.json``
+``current``                                 the live release: a link, replaced by one rename
+``.shipway/live/<serial>-<digest>/``        ``pointer.json``, which says of what deployment the link is
+``.shipway/staging/``                       releases being put together and being removed
+``.shipway/uploads/<sha256>[.part]``        files that have arrived, or a part of one, by what is in them
+``.shipway/lock``                           held while a request changes something
+==========================================  ==================================================================
+
+``current`` leads to ``.shipway/live/<serial>-<digest>/../../../releases/<release>``: the link's text names
+the deployment and the release, so that one rename replaces both. Everything is on disk (fsync) before the
+rename that publishes it. Files are copied, never hard-linked, from one release to another. Links planted in a
+release are never followed: they count as damage.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import sys
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
+
+from shipway.targets.deliveries.on_host_files import (
+    copy,
+    is_folder,
+    listed,
+    make_way,
+    name_of,
+    names,
+    plain,
+    read,
+    remove,
+    sha_of,
+    sync,
+    sync_tree,
+    write,
+)
+from shipway.targets.deliveries.on_host_place import CHUNK, MANIFEST, Place, Refused, link_to, serial_of
+from shipway.targets.deliveries.on_host_wire import Wire, run
+
+MAGIC = "shipway-host-1 "
+
+
+class Host(Place):
+    """One destination that can be changed."""
+
+    def __init__(self, root: str, wire: Wire, token: str) -> None:
+        Place.__init__(self, root, token)
+        self.wire = wire
+
+    def do_stage(self, release: str, files: List[Tuple[str, int]]) -> Dict[str, Any]:
+        """Make the place ready. ``files``: sha256 and size of all that must be copied or sent."""
+        self.hold()
+        wanted = {sha for sha, _ in files}
+        for name in names(self.uploads):
+            if name.split(".")[0] not in wanted:
+                remove(os.path.join(self.uploads, name))
+        remove(self.staging)
+        os.makedirs(os.path.join(self.staging, name_of(release)))
+        os.makedirs(self.uploads, exist_ok=True)
+        os.makedirs(self.releases, exist_ok=True)
+        held = sum(os.path.getsize(os.path.join(self.uploads, name)) for name in names(self.uploads))
+        found = os.statvfs(self.hidden)
+        need = sum(length + 4096 for _, length in files) + (1 << 20) - held
+        free = (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
+        if free < need:
+            self.do_clear()
+            raise Refused("space", need=need, free=free)
+        return {"free": free}
+
+    def do_receive(
+        self, sha: str, size: int, inline: bool = False, release: str = "", path: str = "", mode: int = 0o644
+    ) -> Dict[str, Any]:
+        """Take in a file, going on where an earlier try ended; it is put into the release being staged."""
+        self.hold()
+        os.makedirs(self.uploads, exist_ok=True)
+        whole = os.path.join(self.uploads, sha_of(sha))
+        part = whole + ".part"
+        if not inline and self.do_reuse(release, path, sha, size, mode)["copied"]:
+            self.wire.say({"offset": size})
+            return {}
+        remove(whole)
+        try:
+            good = self.fill(part, sha, size, inline)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                remove(self.uploads)  # room is what this host lacks
+            raise
+        if not good:
+            os.unlink(part)
+            raise Refused("digest", path=path)
+        os.rename(part, whole)
+        return self.take(whole, release, path, mode)
+
+    def fill(self, part: str, sha: str, size: int, inline: bool) -> bool:
+        """Whether ``part`` holds what it should once the rest of its bytes have come."""
+        digest, offset = hashlib.sha256(), 0
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "r+b", buffering=0) as stream:
+            if not inline:
+                while True:
+                    data = stream.read(CHUNK)
+                    if not data or offset + len(data) > size:
+                        break
+                    digest.update(data)
+                    offset += len(data)
+                self.wire.say({"offset": offset})
+            stream.seek(offset)
+            stream.truncate()
+            failure: Optional[OSError] = None
+            while offset < size:
+                data = self.wire.bytes(size - offset)
+                offset += len(data)
+                digest.update(data)
+                try:
+                    while data and failure is None:
+                        data = data[stream.write(data) :]
+                except OSError as error:
+                    failure = error  # the rest is on its way: take it in, then say so
+                    if not inline:
+                        raise
+            if failure is not None:
+                raise failure
+            os.fsync(stream.fileno())
+        return digest.hexdigest() == sha
+
+    def do_reuse(self, release: str, path: str, sha: str, size: int, mode: int = 0o644) -> Dict[str, Any]:
+        """Copy a file from where this host has it; ``copied`` is False where it turns out to be damaged."""
+        self.hold()
+        whole = os.path.join(self.uploads, sha_of(sha))
+        if plain(self.uploads, sha) and self.digest(whole) == sha:
+            self.take(whole, release, path, mode)
+            return {"copied": True}
+        for name in self.sealed():
+            home = self.home(name)
+            for twin in listed(read(home, MANIFEST)):
+                source = os.path.join(home, twin["path"])
+                if twin["sha256"] == sha and plain(home, twin["path"]) and self.digest(source) == sha:
+                    self.take(source, release, path, mode)
+                    return {"copied": True}
+        return {"copied": False}
+
+    def take(self, source: str, release: str, path: str, mode: int) -> Dict[str, Any]:
+        """Put a file into the release being staged, or straight into a sealed one that it mends."""
+        home = self.home(release)
+        folder = home if is_folder(home) else os.path.join(self.staging, release)
+        os.makedirs(folder, exist_ok=True)
+        part = source
+        if not source.startswith(self.uploads + os.sep):
+            os.makedirs(self.uploads, exist_ok=True)
+            part = os.path.join(self.uploads, "copy.part")
+            copy(source, part)
+        os.chmod(part, mode)
+        os.rename(part, make_way(folder, path))
+        return {}
+
+    def do_seal(self, release: str, sha: str, manifest: str = "") -> Dict[str, Any]:
+        """Give the release its name, or say what must be sent first: paths, or the ``manifest``."""
+        self.hold()
+        home, staged = self.home(release), os.path.join(self.staging, release)
+        if os.path.lexists(home) and not is_folder(home):
+            os.unlink(home)
+        fresh = not os.path.exists(home)
+        folder = staged if fresh else home
+        raw = manifest.encode() or read(home, MANIFEST) or b""
+        if hashlib.sha256(raw).hexdigest() != sha:
+            return {"manifest": True}
+        os.makedirs(folder, exist_ok=True)
+        executables, wrong = json.loads(raw.decode())["executables"], []
+        for file in listed(raw):
+            if not self.right(folder, file) and not (not fresh and self.moved(staged, folder, file)):
+                wrong.append(file["path"])
+                continue
+            path, mode = os.path.join(folder, file["path"]), 0o755 if file["path"] in executables else 0o644
+            if stat.S_IMODE(os.lstat(path).st_mode) != mode:
+                os.chmod(path, mode)
+        if wrong:
+            return {"wrong": wrong}
+        if read(folder, MANIFEST) != raw:
+            remove(os.path.join(folder, MANIFEST))
+            write(os.path.join(self.hidden, "bundle.part"), raw)
+            os.rename(os.path.join(self.hidden, "bundle.part"), os.path.join(folder, MANIFEST))
+        sync_tree(folder)
+        if fresh:
+            os.makedirs(self.releases, exist_ok=True)
+            os.rename(staged, home)
+        sync(self.releases)
+        remove(self.staging)
+        remove(self.uploads)
+        return {}
+
+    def moved(self, staged: str, home: str, file: Dict[str, Any]) -> bool:
+        """Whether a damaged file of a sealed release could be replaced by one that was staged."""
+        if not is_folder(staged) or not self.right(staged, file):
+            return False
+        os.rename(os.path.join(staged, file["path"]), make_way(home, file["path"]))
+        return True
+
+    def do_point(self, pointer: Dict[str, Any], back: bool = False) -> Dict[str, Any]:
+        """Make a release the live one. ``back``: where it is not here, undo what a later deployment did."""
+        self.hold()
+        if pointer["release"] not in self.sealed():
+            if not back:
+                raise Refused("release", release=pointer["release"])
+            return self.back(pointer["serial"])
+        content = json.dumps(pointer, indent=2, sort_keys=True).encode() + b"\n"
+        name = "%d-%s" % (pointer["serial"], hashlib.sha256(content).hexdigest()[:12])
+        before = self.link()
+        folder = os.path.join(self.live, name)
+        os.makedirs(folder, exist_ok=True)
+        if before is not None and serial_of(before) < pointer["serial"]:
+            write(os.path.join(folder, "before.part"), before.encode())
+            os.rename(os.path.join(folder, "before.part"), os.path.join(folder, "before"))
+        write(os.path.join(folder, "pointer.part"), content)
+        os.rename(os.path.join(folder, "pointer.part"), os.path.join(folder, "pointer.json"))
+        sync_tree(self.live)
+        self.swap(link_to(name, pointer["release"]))
+        # Who just read the old link still walks through its folder, so that one stays.
+        stay = {name, before.split(os.sep)[2] if before else name}
+        for old in names(self.live):
+            if old not in stay:
+                remove(os.path.join(self.live, old))
+        return {"size": len(content)}
+
+    def back(self, serial: int) -> Dict[str, Any]:
+        found = self.pointer()
+        if found is None or found["serial"] <= serial:
+            return {"size": 0}
+        link = self.link() or ""
+        raw = read(os.path.join(self.live, link.split(os.sep)[2]), "before")
+        before = raw.decode() if raw else ""
+        if before and os.path.exists(os.path.join(self.root, before)):
+            self.swap(before)
+            return {"size": len(before)}
+        return self.do_withdraw()
+
+    def swap(self, text: str) -> None:
+        fresh = os.path.join(self.hidden, "current.part")
+        remove(fresh)
+        os.symlink(text, fresh)
+        if is_folder(self.current):
+            raise Refused("current")
+        os.rename(fresh, self.current)
+        sync(self.root)
+
+    def do_withdraw(self) -> Dict[str, Any]:
+        self.hold()
+        if os.path.islink(self.current):
+            os.unlink(self.current)
+            sync(self.root)
+        return {"size": 0}
+
+    def do_prune(self, release: str) -> Dict[str, Any]:
+        self.hold()
+        pointer = self.pointer()
+        if pointer is not None and pointer["release"] == release:
+            raise Refused("live", release=release)
+        home, doomed = self.home(release), os.path.join(self.staging, release + ".old")
+        if os.path.lexists(home):
+            os.makedirs(self.staging, exist_ok=True)
+            remove(doomed)
+            os.rename(home, doomed)  # no half-removed release ever has a release's name
+        self.do_clear()
+        return {}
+
+    def do_clear(self) -> Dict[str, Any]:
+        """Remove what was being put together. Files that have arrived stay: a next try can use them."""
+        if os.path.isdir(self.hidden):
+            self.hold()
+            remove(self.staging)
+            for name in names(self.hidden):
+                if name.endswith(".part"):
+                    remove(os.path.join(self.hidden, name))
+        return {}
+
+    def do_run(self, release: str, argv: List[str], timeout: float, stdin: str = "") -> Dict[str, Any]:
+        """Run a command in a sealed release. The other end hanging up kills it."""
+        self.hold()
+        return run(argv, self.home(release), stdin.encode(), timeout, self.wire)
+
+
+def main(root: str, token: str) -> NoReturn:
+    """Serve until the other end hangs up. ``token`` is the same for all connections of one client."""
+    os.umask(0o022)
+    wire = Wire()
+    host = Host(root, wire, token)
+    wire.say({"python": "%d.%d.%d" % sys.version_info[:3], "root": host.root}, MAGIC)
+    while True:
+        request = json.loads(wire.line().decode())
+        verb = request.pop("do")
+        try:
+            answer = getattr(host, "do_" + verb)(**request)
+        except Refused as refused:
+            answer = refused.answer
+        except OSError as error:
+            text, path = error.strerror or str(error), error.filename
+            answer = {"error": "os", "errno": error.errno, "text": text, "path": str(path or host.root)}
+        host.let_go()
+        wire.say(answer)
+        if verb == "receive" and "error" in answer:
+            sys.exit(0)  # bytes that are still on their way would be taken for requests

@@ -1,0 +1,266 @@
+"""A folder on a host as a destination, reached over SSH. The host needs a POSIX shell and python3, no more.
+
+What lies where on the host is in ``on_host``, which does there what must be done in one step. Rules: a file
+that arrived is checked by digest, and read back from disk before its release gets a name; ``current`` and the
+deployment that it stands for are replaced by one rename; whatever the connection was in the middle of can be
+asked for again.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from shipway.registry import files, process, units
+from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
+from shipway.registry.nouns import Digest, File, Json
+from shipway.targets.deliveries import gates
+from shipway.targets.deliveries.base import Fetch
+from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions
+from shipway.targets.deliveries.ssh_session import Session
+from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff, compare
+from shipway.targets.steps import (
+    Command,
+    Gate,
+    Point,
+    Pointer,
+    Prune,
+    Release,
+    Reuse,
+    Seal,
+    Send,
+    Stage,
+    Step,
+)
+
+_ROUNDS = 3  # of sending again what turns out wrong on the host's disk
+
+
+class SshDelivery:
+    """A destination on one host. ``fetch`` reads the store. See ``Delivery`` for each method."""
+
+    def __init__(
+        self,
+        address: Address,
+        fetch: Fetch,
+        options: SshOptions | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.address = str(address)
+        self.host = address.host if address.port is None else f"{address.host}:{address.port}"
+        self.session = Session(address, options or SshOptions(), patience or Patience())
+        self._fetch = fetch
+
+    # steps
+
+    def perform(self, step: Step) -> int:
+        match step:
+            case Stage(release):
+                self._stage(release)
+            case Send(release, file):
+                return self._send(release, file)
+            case Reuse(release, file):
+                return self._reuse(release, file)
+            case Seal(release):
+                return self._seal(release)
+            case Command(release, argv, why):
+                gates.run_command_there(argv, self._home(release), why, self._run(release))
+            case Point(pointer):
+                return self.point(pointer)
+            case Gate(release):
+                gates.judge_there(self, step, self._home(release), self._run(release))
+            case Prune(name):
+                self._ask({"do": "prune", "release": name})
+        return 0
+
+    def _stage(self, release: Release) -> None:
+        contents = {file.digest.hex: file.size for file in release.manifest.files}
+        self._ask({"do": "stage", "release": release.id, "files": sorted(contents.items())})
+
+    def _send(self, release: Release, file: File) -> int:
+        source = self._fetch(file)
+        before = self.session.traffic.sent
+        for _ in range(2):
+            request = {"do": "receive", "size": file.size, **_placing(release, file)}
+            try:
+                answer = self.session.send(request, source, file.size)
+            except EOFError:
+                raise _altered(file, source) from None
+            except OSError as error:
+                raise DeliveryError(
+                    f"{source} can't be read.", why=str(error), remedy="Mend the permissions there."
+                ) from error
+            if answer.get("error") != "digest":
+                self._checked(answer)
+                return min(file.size, self.session.traffic.sent - before)
+            if files.digest_of(source) != file.digest:
+                raise _altered(file, source)
+        raise DeliveryError(
+            f"{file.path} came out wrong at {self.address}, twice.",
+            why="What arrived there is not what was sent.",
+            remedy="Check that host's memory and disk, then promote again.",
+        )
+
+    def _reuse(self, release: Release, file: File) -> int:
+        answer = self._ask({"do": "reuse", "size": file.size, **_placing(release, file)})
+        return 0 if answer["copied"] else self._send(release, file)
+
+    def _seal(self, release: Release) -> int:
+        request: Json = {"do": "seal", "release": release.id, "sha": release.bundle.hex}
+        sent, wrong = 0, []
+        for _ in range(_ROUNDS):
+            answer = self._ask(request)
+            if answer.get("manifest"):
+                request["manifest"] = release.manifest.to_bytes().decode()
+                answer = self._ask(request)
+            wrong = answer.get("wrong", [])
+            if not wrong:
+                return sent
+            for path in wrong:
+                file = release.manifest.file(path)
+                if file is None:
+                    raise ValueError(f"{path} is no file of {release.id}")
+                sent += self._send(release, file)
+        raise DeliveryError(
+            f"{', '.join(wrong)} came out wrong at {self.address}.",
+            why="What was read back there is not what was sent.",
+            remedy="Check that disk, and whether something else writes there; then promote again.",
+        )
+
+    def point(self, pointer: Pointer, *, back: bool = False) -> int:
+        """Make a release the live one. ``back``: where it is not there, undo any later deployment instead."""
+        size: int = self._ask({"do": "point", "pointer": pointer.to_json(), "back": back})["size"]
+        self.clear(pointer.release)
+        return size
+
+    def _run(self, release: Release) -> gates.Run:
+        def run(name: str, argv: Sequence[str], stdin: bytes) -> process.Finished:
+            request: Json = {
+                "do": "run",
+                "release": release.id,
+                "argv": list(argv),
+                "timeout": gates.TIMEOUT_S,
+                "stdin": stdin.decode(),
+            }
+            answer = self.session.ask(request)
+            if answer.get("error") == "os" and answer["errno"] in (errno.ENOENT, errno.EACCES):
+                raise DeliveryError(
+                    f"{name} can't be started on {self.host}.",
+                    why=f"{answer['text']}: {answer['path']}",
+                    remedy=f"Install {argv[0]!r} there, or put it where a login over SSH finds it.",
+                )
+            self._checked(answer)
+            if answer["late"]:
+                raise DeliveryError(
+                    f"{name} gave no answer within {gates.TIMEOUT_S} s on {self.host}.",
+                    why=(answer["stdout"] + answer["stderr"])[-2000:].strip(),
+                )
+            return process.Finished(answer["code"], answer["stdout"], answer["stderr"], seconds=0.0)
+
+        return run
+
+    # what is there
+
+    def pointer(self) -> Pointer | None:
+        found = self._ask({"do": "pointer"})["pointer"]
+        try:
+            return Pointer.from_json(found) if found else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def audit(self, manifest: Manifest) -> ManifestDiff:
+        text = manifest.to_bytes().decode()
+        answer = self._ask({"do": "audit", "release": manifest.release_id, "manifest": text})
+        difference = compare(manifest, {path: Digest(sha) for path, sha in answer["found"].items()})
+        if answer["manifest"] is None:
+            return ManifestDiff((*difference.missing, MANIFEST), difference.changed)
+        if not answer["manifest"]:
+            return ManifestDiff(difference.missing, (*difference.changed, MANIFEST))
+        return difference
+
+    def has(self, manifest: Manifest) -> bool:
+        request = {"do": "has", "release": manifest.release_id, "manifest": manifest.digest.hex}
+        return bool(self._ask(request)["has"])
+
+    def holds(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        there = set(self._ask({"do": "holds"})["sha256"])
+        return frozenset(digest for digest in digests if digest.hex in there)
+
+    def releases(self) -> tuple[str, ...]:
+        return tuple(self._ask({"do": "releases"})["releases"])
+
+    # undoing
+
+    def withdraw(self) -> None:
+        self._ask({"do": "withdraw"})
+
+    def clear(self, release: str) -> None:
+        """Remove what was being put together, of whatever release: whoever deploys here deploys alone.
+
+        Files that had arrived, whole or in part, stay for a next try: the next release that is sealed, or
+        that is staged and has no use for them, removes them.
+        """
+        self._ask({"do": "clear"})
+
+    def close(self) -> None:
+        """Hang up; the next use connects again."""
+        self.session.close()
+
+    # helpers
+
+    def _home(self, release: Release) -> str:
+        return f"{self.address}/releases/{release.id}"
+
+    def _ask(self, request: Json) -> Json:
+        return self._checked(self.session.ask(request))
+
+    def _checked(self, answer: Json) -> Json:
+        error = answer.get("error")
+        if error is None:
+            return answer
+        if error == "live":
+            raise ValueError(f"{answer['release']} is live at {self.address}: a plan must not prune it")
+        if error == "os":
+            raise DeliveryError(
+                f"The destination {self.address} can't be used.",
+                why=f"{answer['text']}: {answer['path']}",
+                remedy="Free space or mend the permissions there, or set another 'to' in deploy.yaml.",
+            )
+        if error == "space":
+            need, free = units.format_size(answer["need"]), units.format_size(answer["free"])
+            raise DeliveryError(
+                f"There is no room at {self.address}: {need} needed, {free} free.",
+                why="Nothing was sent. Old releases stay until the new one is live.",
+                remedy="Free space there, or keep fewer old releases ('keep' in deploy.yaml).",
+            )
+        if error == "busy":
+            raise ConflictError(
+                f"Somebody else is deploying to {self.address}.",
+                why=f"Process {answer['pid']} on that host holds .shipway/lock there.",
+                remedy="Try again when it is done. One whose connection was cut ends within two minutes.",
+            )
+        if error == "release":
+            raise DeliveryError(
+                f"There is no release {answer['release']} at {self.address} to point at.",
+                remedy="Promote the version again: that puts it there.",
+            )
+        if error == "current":
+            raise DeliveryError(
+                f"{self.address}/current is a folder, not a link.",
+                remedy="Move it away: that name is for the link to the live release.",
+            )
+        raise DeliveryError(f"{self.address} answers in a way that makes no sense.", why=repr(answer)[:500])
+
+
+def _placing(release: Release, file: File) -> dict[str, Json]:
+    mode = 0o755 if file.path in release.manifest.executables else 0o644
+    return {"release": release.id, "path": file.path, "sha": file.digest.hex, "mode": mode}
+
+
+def _altered(file: File, source: Path) -> IntegrityError:
+    return IntegrityError(
+        f"{source} is not {file.path} ({file.digest.short}) any more.",
+        why="The file was altered where it is kept.",
+        remedy="Delete it, then register the model again: that puts the right one back.",
+    )

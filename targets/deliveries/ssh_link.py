@@ -1,0 +1,344 @@
+"""A connection to one host and the helper (``on_host``) at its other end. Only this module imports asyncssh.
+
+Rules: a host is talked to only when its key is in a known_hosts file, whatever an SSH configuration says; no
+password is ever asked for or sent. What can be mended by connecting again is a ``CutError``; everything else
+is a DeliveryError that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import zlib
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shipway.registry.errors import ConfigError, DeliveryError
+from shipway.registry.nouns import Json
+from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions, Traffic
+
+if TYPE_CHECKING:
+    import asyncssh
+
+_CHUNK = 1 << 18  # bytes read from a file at a time
+_WINDOW = 1 << 21  # bytes the host may send before we answer
+_LINE = 1 << 24  # bytes that an answer may have
+_SHORTLY_S = 2.0  # for what is only of interest if it comes at once
+_GREETING = 1 << 16  # bytes that a talkative login may print before the helper speaks
+_USUAL = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
+# Preferred where the host has them: what processors have instructions for.
+_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+
+
+class CutError(Exception):
+    """The connection is gone, or never came to be: trying again may help."""
+
+
+class Link:
+    """One connection. Its coroutines run one at a time, in one event loop."""
+
+    def __init__(
+        self, address: Address, options: SshOptions, patience: Patience, token: str, traffic: Traffic
+    ) -> None:
+        self._address = address
+        self._options = options
+        self._patience = patience
+        self._token = token
+        self._traffic = traffic
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._process: asyncssh.SSHClientProcess[bytes] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._process is not None
+
+    async def open(self) -> None:
+        """Connect and start the helper. Raises CutError or DeliveryError."""
+        presented: list[asyncssh.SSHKey] = []
+        try:
+            self._connection = await self._connect(presented)
+        except Exception as error:
+            raise self._explained(error, presented) from error
+        self._traffic.connections += 1
+        try:
+            await self._start_helper()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _connect(self, presented: list[asyncssh.SSHKey]) -> asyncssh.SSHClientConnection:
+        library = _asyncssh()
+
+        class Client(library.SSHClient):  # type: ignore[name-defined, misc]
+            def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+                presented.append(key)  # asked about keys that known_hosts does not vouch for
+                return False
+
+        wanted: dict[str, Any] = {}
+        if self._address.user is not None:
+            wanted["username"] = self._address.user
+        if self._address.port is not None:
+            wanted["port"] = self._address.port
+        if self._options.keys:
+            wanted["client_keys"] = [str(key) for key in self._options.keys]
+            wanted["agent_path"] = None
+        silence = self._patience.silence
+        return await library.connect(  # type: ignore[no-any-return]
+            self._address.host,
+            client_factory=Client,
+            known_hosts=self._known_hosts(),
+            encryption_algs=_CIPHERS,
+            connect_timeout=self._patience.connect,
+            login_timeout=self._patience.login,
+            keepalive_interval=silence / 3,
+            keepalive_count_max=2,
+            **wanted,
+        )
+
+    def _known_hosts(self) -> bytes:
+        files = [self._options.known_hosts] if self._options.known_hosts else map(Path, _USUAL)
+        texts = []
+        for file in files:
+            path = file.expanduser()
+            try:
+                texts.append(path.read_bytes())
+            except FileNotFoundError:
+                if self._options.known_hosts:
+                    raise
+        # Never empty: asyncssh would take that for a wish to trust whatever is usual.
+        return b"\n".join([b"# what shipway trusts", *texts, b""])
+
+    async def _start_helper(self) -> None:
+        assert self._connection is not None
+        helper = _helper(self._address.folder, self._token)
+        # No word of it is anybody's input, and any login shell takes it.
+        boot = f"import sys,zlib;exec(zlib.decompress(sys.stdin.buffer.read({len(helper)})))"
+        try:
+            self._process = await self._connection.create_process(
+                f"python3 -IS -c '{boot}'", encoding=None, window=_WINDOW
+            )
+        except Exception as error:
+            raise self._explained(error, []) from error
+        self._write(helper)
+        seen = b""
+        while True:
+            line = await self._line(limit=_GREETING)
+            seen += line
+            if line.startswith(_magic()):
+                return
+            if not line.endswith(b"\n") or len(seen) > _GREETING:
+                raise await self._no_helper(seen)
+
+    async def _no_helper(self, seen: bytes) -> Exception:
+        process = self._process
+        assert process is not None
+        complaint, code = b"", None
+        with contextlib.suppress(Exception):
+            complaint = await asyncio.wait_for(process.stderr.read(2000), _SHORTLY_S)
+            await asyncio.wait_for(process.wait_closed(), _SHORTLY_S)
+            code = process.exit_status
+        if code is None and not seen and not complaint:
+            return CutError("the connection was cut while the helper started")
+        text = _shown(complaint or seen)
+        if code == 127 or "not found" in text:
+            return DeliveryError(
+                f"{self._address} has no python3.",
+                why=text,
+                remedy="Install Python 3.6 or newer there, so that 'python3' starts it, then try again.",
+            )
+        return DeliveryError(
+            f"{self._address} did not start the helper that puts files in place.",
+            why=f"{text or 'It said nothing'} (exit status {code})",
+            remedy=f"Try it: ssh {self._address.login} python3 --version",
+        )
+
+    async def ask(self, request: Json, payload: bytes = b"") -> Json:
+        """Send a request, and bytes that belong to it; return the answer. Raises CutError."""
+        self._write(json.dumps(request).encode() + b"\n" + payload)
+        return await self._answer()
+
+    async def stream(self, request: Json, source: Path, size: int) -> Json:
+        """Send a file from where the host says that it has got to; return the answer. Raises CutError.
+
+        OSError where ``source`` can't be read, EOFError where it is shorter than ``size`` bytes.
+        """
+        answer = await self.ask(request)
+        if "offset" not in answer:
+            return answer
+        assert self._process is not None
+        reply = asyncio.create_task(self._answer())
+        try:
+            with source.open("rb") as stream:
+                left = size - stream.seek(answer["offset"])
+                while left and not reply.done():
+                    data = stream.read(min(_CHUNK, left))
+                    if not data:
+                        raise EOFError(source)
+                    left -= len(data)
+                    self._write(data)
+                    await self._drained()
+            return await reply
+        except BaseException:
+            reply.cancel()
+            with contextlib.suppress(BaseException):
+                await reply
+            await self.close()  # the helper still waits for bytes
+            raise
+
+    async def _drained(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(OSError):  # the host hung up: its answer, if any, is the last thing it said
+            await self._process.stdin.drain()
+
+    def _write(self, data: bytes) -> None:
+        assert self._process is not None
+        self._traffic.sent += len(data)
+        with contextlib.suppress(OSError):  # the same
+            self._process.stdin.write(data)
+
+    async def _answer(self) -> Json:
+        line = await self._line(limit=_LINE)
+        if not line.endswith(b"\n"):
+            raise CutError("the connection was cut")
+        try:
+            answer = json.loads(line)
+            if not isinstance(answer, dict):
+                raise ValueError
+        except ValueError:
+            raise DeliveryError(
+                f"{self._address} answers in a way that makes no sense.",
+                why=_shown(line),
+                remedy="Something on that host writes into the connection: look at its login files.",
+            ) from None
+        return answer
+
+    async def _line(self, *, limit: int) -> bytes:
+        """A line, or what there was of it when the connection ended."""
+        assert self._process is not None
+        line = b""
+        while len(line) < limit:
+            try:
+                return line + await self._process.stdout.readuntil(b"\n")
+            except asyncio.IncompleteReadError as error:  # noqa: PERF203 - no line needs many rounds
+                line += error.partial
+                if not error.partial or self._process.stdout.at_eof():
+                    break
+            except OSError as error:
+                raise CutError(str(error)) from error
+            except Exception as error:
+                raise self._explained(error, []) from error
+        return line
+
+    async def close(self) -> None:
+        """Hang up; the helper ends by itself."""
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        if process is not None:
+            with contextlib.suppress(Exception):
+                process.close()
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.abort()
+                await asyncio.wait_for(connection.wait_closed(), _SHORTLY_S)
+
+    def _explained(self, error: Exception, presented: list[asyncssh.SSHKey]) -> Exception:
+        asyncssh = _asyncssh()
+        if isinstance(error, CutError | DeliveryError | ConfigError):
+            return error
+        if isinstance(error, asyncssh.HostKeyNotVerifiable):
+            return self._unknown_key(presented, str(error))
+        if isinstance(error, asyncssh.PermissionDenied):
+            keys = ", ".join(map(str, self._options.keys)) or "the agent's keys and those in ~/.ssh"
+            return DeliveryError(
+                f"{self._address} let nobody in.",
+                why=f"{error.reason}; tried: {keys}.",
+                remedy=f"Try 'ssh {self._address.login}': 'ssh-copy-id' puts a key on the host, 'ssh-add' "
+                "one into the agent.",
+            )
+        if isinstance(error, asyncssh.KeyExchangeFailed | asyncssh.ProtocolNotSupported):
+            return DeliveryError(
+                f"{self._address} speaks no SSH that is still safe.",
+                why=str(error),
+                remedy="Bring its SSH server up to date.",
+            )
+        if isinstance(error, asyncssh.KeyImportError | asyncssh.KeyEncryptionError | FileNotFoundError):
+            return ConfigError(
+                f"A key or known_hosts file for {self._address} can't be used.",
+                why=str(error),
+                remedy="Set 'ssh: {keys: [...], known_hosts: ...}' right in deploy.yaml; "
+                "a key with a passphrase belongs in the agent (ssh-add).",
+            )
+        if isinstance(error, OSError | asyncssh.Error | EOFError):
+            return CutError(str(error) or type(error).__name__)
+        return error
+
+    def _unknown_key(self, presented: list[asyncssh.SSHKey], message: str) -> DeliveryError:
+        port = self._address.port or 22
+        name = self._address.host if port == 22 else f"[{self._address.host}]:{port}"
+        file = self._options.known_hosts or "~/.ssh/known_hosts"
+        known = _asyncssh().match_known_hosts(self._known_hosts(), self._address.host, "", port)[0]
+        shown = f"It shows {_fingerprint(presented[0])}. " if presented else ""
+        if known:
+            wanted = ", ".join(map(_fingerprint, known))
+            return DeliveryError(
+                f"{self._address} is not the host that it was: it has another key.",
+                why=f"{shown}{file} has {wanted}. Somebody may be listening in, or it was set up anew.",
+                remedy=f"Ask whoever runs it. If it is right: 'ssh-keygen -R {name}', then add its new key.",
+            )
+        return DeliveryError(
+            f"{self._address} is not known: its key is not in {file}.",
+            why=shown.strip() or message,
+            remedy=f"Add it: 'ssh-keyscan -p {port} {self._address.host} >> {file}'; then compare the "
+            "fingerprint with what 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' prints on the host.",
+        )
+
+
+def _fingerprint(key: asyncssh.SSHKey) -> str:
+    digest = base64.b64encode(hashlib.sha256(key.public_data).digest()).decode().rstrip("=")
+    return f"{key.get_algorithm()} SHA256:{digest}"
+
+
+def _shown(data: bytes) -> str:
+    """Bytes from a host, fit for a terminal."""
+    text = data.decode("utf-8", errors="replace").strip()[-500:]
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
+@cache
+def _source() -> str:
+    """The helper's modules, each under the name by which the next one imports it."""
+    package = "shipway.targets.deliveries"
+    parts = ["import sys, types"]
+    for name in ("on_host_files", "on_host_place", "on_host_wire", "on_host"):
+        text = resources.files(package).joinpath(f"{name}.py").read_text(encoding="utf-8")
+        parts.append(f"module = sys.modules[{package + '.' + name!r}] = types.ModuleType({name!r})")
+        parts.append(f"exec(compile({text!r}, {name!r}, 'exec'), module.__dict__)")
+    return "\n".join(parts)
+
+
+def _helper(folder: str, token: str) -> bytes:
+    """The helper as it is sent: compressed, and started on its folder."""
+    return zlib.compress(f"{_source()}\nmodule.main({folder!r}, {token!r})\n".encode(), 9)
+
+
+def _magic() -> bytes:
+    from shipway.targets.deliveries import on_host
+
+    return on_host.MAGIC.encode()
+
+
+def _asyncssh() -> Any:
+    try:
+        import asyncssh
+    except ImportError as error:
+        raise ConfigError(
+            "ssh:// needs the package asyncssh, which is not installed.",
+            why=str(error),
+            remedy="Install it: pip install 'shipway[ssh]'.",
+        ) from error
+    return asyncssh
