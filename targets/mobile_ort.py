@@ -1,18 +1,19 @@
-"""``mobile-ort``: the ONNX file for ONNX Runtime on Android and iOS, with wrappers in Kotlin and Swift.
+"""``mobile-ort``: the model for ONNX Runtime on Android and iOS, with wrappers and updaters in Kotlin and Swift.
 
-The model stays ``.onnx``: the ``.ort`` format is tied to the runtime's version
-(https://github.com/microsoft/onnxruntime/issues/7553). ``required_operators.config`` lists what a runtime
-built for this model alone must hold
+The model stays ``.onnx`` unless ``format: ort`` asks for the smaller runtime's own format (see ``ort_format``).
+``required_operators.config`` lists what a runtime built for this model alone must hold, in the precision at hand
 (https://onnxruntime.ai/docs/reference/operators/reduced-operator-config-file.html).
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from shipway.registry.nouns import TensorSpec
+from shipway.registry.nouns import Digest, File, TensorSpec
+from shipway.targets import onnx_wire, ort_format
 from shipway.targets.base import BundlePlan, BundleWriter, RuntimeLimits, TargetOptions, VerifiedModel
 from shipway.targets.limits import Size, onnx_runtime
 from shipway.targets.parts import (
@@ -25,7 +26,9 @@ from shipway.targets.parts import (
     python_runtime,
 )
 
-_OWN_OPSETS = {"com.microsoft": 1, "ai.onnx.ml": 3}  # domains that are not numbered with the default one
+_KOTLIN = ("Bundle.kt", "Model.kt", "Golden.kt", "Json.kt", "Updater.kt", "Android.kt")
+_SWIFT = ("Model.swift", "Updater.swift")
+_CONFIG = "required_operators.config"
 
 
 class MobileOptions(TargetOptions):
@@ -33,12 +36,21 @@ class MobileOptions(TargetOptions):
 
     size_limit: Size | None = Field(None, description="largest bundle that may be built, as in 20MB")
     threads: Threads = Field(0, description="threads of one run; 0: what the runtime takes")
+    providers: tuple[Literal["nnapi", "xnnpack", "cpu"], ...] = Field(
+        ("xnnpack", "cpu"),
+        min_length=1,
+        description="what to run on, best first; without cpu nothing steps in",
+    )
+    format: Literal["onnx", "ort"] = Field(
+        "onnx",
+        description="ort: ONNX Runtime's own format, for a runtime of exactly runtime_version's release",
+    )
     package: str = Field(
         "shipway.model",
         pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$",
         description="Kotlin package of the wrapper",
     )
-    min_sdk: int = Field(24, ge=21, le=36, description="oldest Android API level that the app runs on")
+    min_sdk: int = Field(24, ge=24, le=36, description="oldest Android API level that the app runs on")
     runtime_version: Version = Field(
         "1.22.0", description="release of onnxruntime-android and of its iOS twin"
     )
@@ -53,9 +65,15 @@ class MobileOrt(OnnxRuntimeKind[MobileOptions]):
     def limits(self) -> RuntimeLimits:
         return onnx_runtime(self.chosen.runtime_version, size=self.chosen.size_limit)
 
+    def fingerprint(self) -> Sequence[Digest]:
+        """An ``.ort`` file follows from the converter's version as well."""
+        if self.chosen.format == "onnx":
+            return ()
+        return (Digest.of(ort_format.converter(self.chosen.runtime_version).encode()),)
+
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
-        options, version, precision = self.chosen, model.version, model.variant.precision
-        graph = place_model(model, out)
+        options, version = self.chosen, model.version
+        parts, operators = self._place(model, out)
         place_python_runner(model, out, f"onnxruntime=={options.runtime_version}")
         values: dict[str, Any] = {
             **facts(model),
@@ -63,34 +81,42 @@ class MobileOrt(OnnxRuntimeKind[MobileOptions]):
             "package": options.package,
             "min_sdk": options.min_sdk,
             "threads": options.threads,
-            "model_files": [file.path for file in model.variant.files],
+            "format": options.format,
+            "providers": [name.upper() for name in options.providers],
+            "model_files": [file.to_json() for file in parts],
             "signature": {"inputs": _signature(version.inputs), "outputs": _signature(version.outputs)},
-            # The record lists the fp32 graph's operators: a quantised graph has others.
-            "operators": _operators(version.operators, version.opset) if precision == "fp32" else [],
         }
-        if values["operators"]:
-            out.render("required_operators.config", "required_operators.config", **values)
+        out.render(_CONFIG, _CONFIG, **values, operators=operators)
         out.render("android/build.gradle.kts", "build.gradle.kts", **values)
+        out.render("android/src/main/AndroidManifest.xml", "AndroidManifest.xml")
         folder = options.package.replace(".", "/")
-        for name in ("Model.kt", "Bundle.kt"):
+        for name in _KOTLIN:
             out.render(f"android/src/main/kotlin/{folder}/{name}", name, **values)
         out.render("ios/Package.swift", "Package.swift", **values)
-        out.render("ios/Sources/ShipwayModel/Model.swift", "Model.swift", **values)
+        for name in _SWIFT:
+            out.render(f"ios/Sources/ShipwayModel/{name}", name, **values)
         out.render("README.md", "README.md", **values)
         runtime = python_runtime(self.limits(), options.runtime_version, ["cpu"], threads=options.threads)
-        return BundlePlan(graph, ("python3", "check.py"), runtime)
+        runtime |= {"format": options.format, "model_files": [file.path for file in parts]}
+        return BundlePlan(parts[0].path, ("python3", "check.py"), runtime)
 
-
-def _operators(operators: tuple[str, ...], opset: int) -> list[dict[str, Any]]:
-    """Lines of the configuration file: domain, opset and the operators' names."""
-    domains: dict[str, list[str]] = {}
-    for operator in sorted(set(operators)):
-        domain, colons, name = operator.rpartition("::")
-        domains.setdefault(domain if colons else "ai.onnx", []).append(name)
-    return [
-        {"domain": domain, "opset": _OWN_OPSETS.get(domain, opset), "names": names}
-        for domain, names in sorted(domains.items())
-    ]
+    def _place(self, model: VerifiedModel, out: BundleWriter) -> tuple[list[File], list[dict[str, Any]]]:
+        """Add the model in the format that is wanted; its files, and the lines of the operators' listing."""
+        given = model.variant.files
+        if self.chosen.format == "onnx":
+            place_model(model, out)
+            found = onnx_wire.operators(out.open(given[0]))
+            lines = [
+                {"domain": domain, "opset": opset, "names": names} for (domain, opset), names in found.items()
+            ]
+            return list(given), lines
+        content, config = ort_format.convert({file.path: out.open(file) for file in given})
+        rows = (line.split(";") for line in config.splitlines())
+        lines = [
+            {"domain": domain, "opset": int(opset), "names": names.split(",")}
+            for domain, opset, names in rows
+        ]
+        return [out.write("model.ort", content)], lines
 
 
 def _signature(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(chromium)
+packages=(chromium maven openjdk-17-jdk-headless)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -18,3 +18,4 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 ./install-s3-server.sh >/dev/null
+./install-jvm-jars.sh

@@ -1,7 +1,8 @@
-"""A small version in a store, as register leaves it, and bundles of it."""
+"""A small version in a store, as register leaves it, and bundles of it. The folder joins the path."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from shipway.targets.base import VerifiedModel
 from shipway.targets.deliveries.gates import local_command
 from shipway.targets.loader import load_kind
 from shipway.targets.manifest import Manifest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 WEIGHTS = np.random.default_rng(7).normal(size=(4, 3)).astype(np.float32)
 
@@ -146,6 +149,12 @@ def make_version(tmp_path: Path) -> Callable[..., Made]:
     """``make`` with a folder of its own for each call."""
     count = iter(range(1000))
     return lambda **options: make(tmp_path / f"made-{next(count)}", **options)
+
+
+@pytest.fixture(scope="session")
+def make_in() -> Callable[..., Made]:
+    """``make`` for fixtures that last longer than a test."""
+    return make
 
 
 @pytest.fixture(name="run_check")

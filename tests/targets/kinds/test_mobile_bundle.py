@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 
-from shipway.registry.nouns import Variant
+from shipway.registry.errors import ConfigError
+from shipway.registry.nouns import File, Variant
+from shipway.targets import onnx_wire
 from shipway.targets.mobile_ort import MobileOptions
 
 
@@ -48,16 +55,99 @@ def test_the_operators_of_a_small_runtime_are_listed(tiny: Any, tmp_path: Path) 
     assert lines[1:] == ["ai.onnx;17;MatMul,Relu"]
 
 
-def test_operators_of_a_quantised_graph_are_not_guessed(tiny: Any, tmp_path: Path) -> None:
-    fp32 = tiny.version.variants[0]
-    int8 = Variant("int8", fp32.files)
-    tiny.version = dataclasses.replace(tiny.version, variants=(fp32, int8))
-    plain = tiny.build("mobile-ort")
+def test_the_operators_are_those_of_the_precision_in_use(tiny: Any, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("MatMulInteger", ["q", "w", "z"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("QuickGelu", ["f"], ["y"], domain="com.microsoft"),
+    ]
+    weights = numpy_helper.from_array(np.ones((4, 3), np.uint8), "w")
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", None]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", sides[:1], sides[1:], [weights])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "int8.onnx")
+    file = File(
+        "model.onnx", tiny.store.add_file(tmp_path / "int8.onnx"), (tmp_path / "int8.onnx").stat().st_size
+    )
+    int8 = Variant("int8", (file,))
+    tiny.version = dataclasses.replace(tiny.version, variants=(*tiny.version.variants, int8))
     tiny.model = lambda: dataclasses.replace(type(tiny).model(tiny), variant=int8)
-    quantised = tiny.build("mobile-ort", precision="int8")
-    assert plain.file("required_operators.config") is not None
-    assert quantised.file("required_operators.config") is None
-    assert quantised.precision == "int8"
+    tiny.export("mobile-ort", tmp_path / "out", precision="int8")
+    lines = (tmp_path / "out" / "required_operators.config").read_text().splitlines()
+    assert lines[1:] == [
+        "ai.onnx;17;Cast,DynamicQuantizeLinear,MatMulInteger",
+        "com.microsoft;1;QuickGelu",
+    ]
+
+
+def test_the_runtime_s_own_format_runs_and_lists_its_operators(
+    make_version: Callable[..., Any], tmp_path: Path, run_check: Callable[..., Any]
+) -> None:
+    version = metadata.version("onnxruntime")
+    made = make_version(external=True)  # the format holds all weights in one file
+    manifest = made.export("mobile-ort", tmp_path / "out", format="ort", runtime_version=version)
+    assert manifest.graph == "model.ort"
+    assert manifest.runtime["model_files"] == ["model.ort"]
+    assert manifest.file("model.onnx") is None
+    assert (
+        made.build("mobile-ort", format="ort", runtime_version=version) == manifest
+    )  # one store, one bundle
+    config = (tmp_path / "out" / "required_operators.config").read_text()
+    assert "ai.onnx;13;MatMul" in config
+    assert str(tmp_path) not in config
+    done = run_check(tmp_path / "out", manifest)
+    assert done.code == 0, done.stdout
+    assert json.loads(done.stdout)["max_abs"] <= 1e-6
+
+
+def test_the_runtime_s_own_format_needs_its_release_here(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"needs ONNX Runtime 1\.22\.0 where the bundle is built") as caught:
+        tiny.build("mobile-ort", format="ort")
+    assert "format: onnx" in caught.value.remedy
+
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    with pytest.raises(ConfigError, match="it is not installed") as caught:
+        tiny.build("mobile-ort", format="ort")
+    assert "pip install onnxruntime==1.22.0" in caught.value.remedy
+
+
+def test_what_is_no_onnx_file_is_said(tmp_path: Path) -> None:
+    for content in (b"\x3a\xff", b"\x3a", b"\x0f", b"\x08"):
+        (tmp_path / "broken.onnx").write_bytes(content)
+        with pytest.raises(ValueError, match="no.* ONNX model"):
+            onnx_wire.operators(tmp_path / "broken.onnx")
+
+
+def test_operators_of_subgraphs_and_functions_are_found(tmp_path: Path) -> None:
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    branches = [
+        helper.make_graph([helper.make_node(name, ["x"], ["y"])], name, [], [y]) for name in ("Exp", "Log")
+    ]
+    nodes = [
+        helper.make_node("If", ["c"], ["z"], then_branch=branches[0], else_branch=branches[1]),
+        helper.make_node("twice", ["z"], ["out"], domain="own"),
+    ]
+    sides = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
+        helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+    ]
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 3)]
+    twice = helper.make_function(
+        "own", "twice", ["a"], ["b"], [helper.make_node("Neg", ["a"], ["b"])], opsets[:1]
+    )
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", sides, [out]), opset_imports=opsets, functions=[twice]
+    )
+    onnx.save_model(model, tmp_path / "m.onnx")
+    assert onnx_wire.operators(tmp_path / "m.onnx") == {
+        ("ai.onnx", 18): ["Exp", "If", "Log", "Neg"],
+        ("own", 3): ["twice"],
+    }
 
 
 @pytest.mark.parametrize("package", ["", "Acme", "a-b", "a..b", "a;b", "../a"])

@@ -1,0 +1,75 @@
+"""ONNX to the ``.ort`` format, by ONNX Runtime's own converter, run in a child process.
+
+The format goes with the release of the runtime that wrote it
+(https://onnxruntime.ai/docs/performance/model-optimizations/ort-format-models.html), so the converter must be of
+the release that the bundle is made for. The converter orders tensors by where they lie in memory: two runs give
+files of equal content and other bytes. The store remembers what was built, so one store gives one bundle.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from shipway.registry import files
+from shipway.registry.errors import ConfigError, ConversionError
+
+_TIMEOUT = 600.0  # seconds
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+
+
+def converter(wanted: str) -> str:
+    """The exact version of the converter installed here; ConfigError where it is not of release ``wanted``."""
+    for package in _PACKAGES:
+        try:
+            found = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if found.split(".")[:2] == wanted.split(".")[:2]:
+            return found
+        raise ConfigError(
+            f"format: ort needs ONNX Runtime {wanted} where the bundle is built, and {found} is installed.",
+            why="The .ort format goes with the release of the runtime that wrote it.",
+            remedy=f"Set runtime_version to {found}, install onnxruntime=={wanted}, or use format: onnx.",
+        )
+    raise ConfigError(
+        "format: ort needs ONNX Runtime where the bundle is built, and it is not installed.",
+        remedy=f"Run 'pip install onnxruntime=={wanted}', or use format: onnx.",
+    )
+
+
+def convert(graph: Mapping[str, Path]) -> tuple[bytes, str]:
+    """The ``.ort`` file of ``graph`` (its files by name, the graph first), and the operators that it needs.
+
+    Raises ConversionError with the converter's words.
+    """
+    from shipway.registry import process
+
+    with tempfile.TemporaryDirectory(prefix="shipway-ort-") as folder:
+        home = Path(folder)
+        for name, source in graph.items():
+            files.link_or_copy(source, home / name)
+        first = next(iter(graph))
+        # Without a platform the converter would lay weights out for the processor that it runs on.
+        argv = [
+            *(sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", first),
+            *("--output_dir", "out", "--optimization_style", "Fixed", "--target_platform", "arm"),
+        ]
+        done = process.run(argv, cwd=home, env={"ORT_DISABLE_TELEMETRY": "1"}, timeout=_TIMEOUT)
+        made = sorted((home / "out").glob("*.ort"))
+        if done.code != 0 or len(made) != 1:
+            raise ConversionError(
+                "ONNX Runtime can't write this model in the .ort format.",
+                why="It took too long." if done.timed_out else (done.stderr or done.stdout).strip()[-800:],
+                remedy="Use format: onnx, which every release of the runtime reads.",
+            )
+        config = next((home / "out").glob("*.config")).read_text("utf-8")
+        return made[0].read_bytes(), "".join(_lines(config))
+
+
+def _lines(config: str) -> list[str]:
+    """The listing without its comments, which name the folder that the converter ran in."""
+    return [f"{line}\n" for line in config.splitlines() if line and not line.startswith("#")]

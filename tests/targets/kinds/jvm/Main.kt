@@ -1,0 +1,67 @@
+// What the tests ask of the phones' Kotlin, as a command. Prints one line of JSON.
+
+import java.io.File
+import java.net.URI
+import kotlin.system.exitProcess
+import shipway.model.Bundle
+import shipway.model.Golden
+import shipway.model.Model
+import shipway.model.Provider
+import shipway.model.ProviderException
+import shipway.model.Release
+import shipway.model.Tensor
+import shipway.model.Update
+import shipway.model.Updater
+
+fun main(arguments: Array<String>) {
+    when (arguments[0]) {
+        "check" -> check(File(arguments[1]))
+        "open" -> open(File(arguments[1]), arguments.drop(2).map { Provider.valueOf(it) })
+        "misuse" -> misuse(File(arguments[1]))
+        "update" -> update(URI(arguments[1]), File(arguments[2]), arguments[3].toInt(), arguments[4].toLong())
+        else -> exitProcess(2)
+    }
+}
+
+fun check(folder: File): Unit = Model(File(folder, Bundle.files[0].path)).use { model ->
+    val report = Golden(folder).check(model)
+    println(report.json())
+    exitProcess(if (report.passed) 0 else 5)
+}
+
+fun open(graph: File, wanted: List<Provider>) = try {
+    Model(graph, wanted).use { println("{\"provider\": \"${it.provider}\", \"missing\": [${it.missing.keys.joinToString { one -> "\"$one\"" }}]}") }
+} catch (refused: ProviderException) {
+    println("{\"refused\": ${quoted(refused.message!!)}}")
+}
+
+fun misuse(graph: File) = Model(graph, listOf(Provider.CPU)).use { model ->
+    val x = Tensor.of(FloatArray(4), 1, 4)
+    val said = listOf(emptyMap(), mapOf("x" to x, "z" to x), mapOf("x" to Tensor.of(FloatArray(3), 1, 3))).map { inputs ->
+        try {
+            model.run(inputs).keys.joinToString()
+        } catch (refused: Exception) {
+            refused.message!!
+        }
+    }
+    println(said.joinToString(", ", "[", "]") { quoted(it) })
+}
+
+fun update(pointer: URI, folder: File, patience: Int, deadline: Long) {
+    val updater = Updater(pointer, folder, patience, deadline)
+    val (how, why) = when (val update = updater.update()) {
+        is Update.Installed -> "installed" to ""
+        is Update.Unchanged -> "unchanged" to ""
+        is Update.Kept -> "kept" to update.why
+    }
+    println("{\"how\": \"$how\", \"why\": ${quoted(why)}, \"now\": ${updater.installed()?.let { works(it) } ?: "null"}}")
+}
+
+/** The release in use, proven by its golden check. */
+fun works(release: Release): String = Model(release.graph).use { model ->
+    "{\"serial\": ${release.serial}, \"version\": ${release.version}, \"check\": ${Golden(release.folder).check(model).json()}}"
+}
+
+fun quoted(text: String) = text.fold(StringBuilder("\"")) { made, one ->
+    if (one == '"' || one == '\\' || one < ' ') made.append("\\u%04x".format(one.code)) else made.append(one)
+}.append('"').toString()

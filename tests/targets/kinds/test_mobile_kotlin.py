@@ -1,0 +1,393 @@
+"""``mobile-ort``'s Kotlin, compiled with the real compiler and run on the JVM with ONNX Runtime for Java."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.real
+
+HERE = Path(__file__).parent / "jvm"
+SOURCES = "android/src/main/kotlin/shipway/model"
+RUNTIME, ANDROID = "onnxruntime-", "android-all-"
+OTHER = np.abs(np.random.default_rng(2).normal(size=(4, 3))).astype(np.float32)
+
+
+def jars() -> list[Path]:
+    """What Maven fetched for jvm/pom.xml."""
+    root = Path(os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway")
+    found = sorted((root / "jvm").glob("*.jar"))
+    assert found, "tools/install-real-parts.sh has Maven fetch the Kotlin compiler and ONNX Runtime"
+    return found
+
+
+def path_of(*names: str) -> str:
+    return os.pathsep.join(str(jar) for jar in jars() if jar.name.startswith(names))
+
+
+def kotlinc(sources: list[Path], out: Path, *libraries: str) -> None:
+    """Compile; warnings are errors."""
+    compiler = path_of("kotlin", "trove", "annotations")
+    argv = ["java", "-Xmx1g", "-cp", compiler, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]
+    argv += ["-no-stdlib", "-no-reflect", "-Werror", "-jvm-target", "17", "-d", str(out)]
+    argv += ["-cp", path_of("kotlin-stdlib", *libraries), *map(str, sources)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@dataclass
+class Kotlin:
+    """The compiled wrapper of ``tiny``; it runs any bundle of the same interface."""
+
+    classes: Path
+
+    def __call__(self, *arguments: object, code: int = 0) -> Any:
+        libraries = os.pathsep.join([str(self.classes), path_of("kotlin-stdlib", RUNTIME)])
+        argv = ["java", "-Xshare:auto", "-cp", libraries, "MainKt", *map(str, arguments)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert len(done.stdout.splitlines()) == 1
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def kotlin(tmp_path_factory: pytest.TempPathFactory, make_in: Callable[..., Any]) -> Kotlin:
+    """Everything but the Android-only lines, compiled without Android's classes."""
+    folder = tmp_path_factory.mktemp("kotlin")
+    make_in(folder / "made").export("mobile-ort", folder / "out")
+    sources = [path for path in (folder / "out" / SOURCES).iterdir() if path.name != "Android.kt"]
+    kotlinc([*sources, HERE / "Main.kt"], folder / "classes", RUNTIME)
+    return Kotlin(folder / "classes")
+
+
+def test_the_numbers_are_those_of_the_original_model(
+    kotlin: Kotlin, make_version: Callable[..., Any], tmp_path: Path
+) -> None:
+    make_version(external=True).export("mobile-ort", tmp_path / "out")
+    report = kotlin("check", tmp_path / "out")
+    assert report["passed"] is True
+    assert report["max_abs"] <= 1e-6
+    assert (report["provider"], report["missing"]) == ("CPU", ["XNNPACK"])  # the fall-back is told
+    assert report["runs"] >= 3
+    assert 0 < report["p50_ms"] <= report["p95_ms"]
+    (y,) = report["outputs"]
+    assert y["name"] == "y"
+    assert y["scale"] > 0
+
+
+@pytest.mark.parametrize("wrong", [1.01, np.nan])
+def test_wrong_numbers_fail(
+    kotlin: Kotlin, make_version: Callable[..., Any], tmp_path: Path, wrong: float
+) -> None:
+    made = make_version(weights=OTHER * np.float32(wrong), golden_weights=OTHER)
+    made.export("mobile-ort", tmp_path / "out")
+    report = kotlin("check", tmp_path / "out", code=5)
+    assert report["passed"] is False
+    assert (report["max_abs"] is None) == bool(np.isnan(wrong))
+
+
+def test_no_provider_is_replaced_in_silence(kotlin: Kotlin, tiny: Any, tmp_path: Path) -> None:
+    tiny.export("mobile-ort", tmp_path / "out")
+    graph = tmp_path / "out" / "model.onnx"
+    assert kotlin("open", graph, "NNAPI", "XNNPACK", "CPU") == {
+        "provider": "CPU",
+        "missing": ["NNAPI", "XNNPACK"],
+    }
+    assert kotlin("open", graph, "CPU") == {"provider": "CPU", "missing": []}
+    refused = kotlin("open", graph, "NNAPI", "XNNPACK")["refused"]
+    assert "opens on none of [NNAPI, XNNPACK]" in refused
+    assert "NNAPI: " in refused
+
+
+def test_wrong_inputs_are_named(kotlin: Kotlin, tiny: Any, tmp_path: Path) -> None:
+    tiny.export("mobile-ort", tmp_path / "out")
+    missing, unknown, shape = kotlin("misuse", tmp_path / "out" / "model.onnx")
+    assert missing == "input x is missing"
+    assert unknown == "the model has no input z"
+    assert "index: 1 Got: 3 Expected: 4" in shape
+
+
+def test_all_sources_compile_against_the_oldest_android_whatever_the_names(
+    make_version: Callable[..., Any], tmp_path: Path
+) -> None:
+    hostile = "x\"; ${println()} $HOME \\ \n % ' é 文 */ //"
+    made = make_version(input_name=hostile, output_name=f"out {hostile}", batch=2, name="A.b_c--d")
+    made.export("mobile-ort", tmp_path / "out", package="com.acme.ocr")
+    sources = sorted((tmp_path / "out/android/src/main/kotlin/com/acme/ocr").iterdir())
+    assert [path.name for path in sources if "import android." in path.read_text()] == ["Android.kt"]
+    kotlinc(sources, tmp_path / "classes", RUNTIME, ANDROID)
+    assert (tmp_path / "classes/com/acme/ocr/AndroidModel.class").is_file()
+
+
+@dataclass
+class Shop:
+    """A destination over HTTP that misbehaves on request: ``faults`` maps a path's end to what happens to it."""
+
+    root: Path
+    faults: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def release(self, made: Any) -> Any:
+        manifest = made.build("mobile-ort")
+        home = self.root / "releases" / manifest.release_id
+        if not home.exists():
+            made.export("mobile-ort", home)
+        return manifest
+
+    def point(self, manifest: Any, serial: int) -> None:
+        pointer = {
+            "schema": 1,
+            "environment": "prod",
+            "target": "mobile",
+            "serial": serial,
+            "model": manifest.model,
+            "version": manifest.version,
+            "bundle": str(manifest.digest),
+            "release": manifest.release_id,
+            "path": f"releases/{manifest.release_id}/",
+        }
+        (self.root / "current.json").write_text(json.dumps(pointer))
+
+
+class Counter(http.server.BaseHTTPRequestHandler):
+    """Answers for a Shop."""
+
+    def __init__(self, shop: Shop, *arguments: Any) -> None:
+        self.shop = shop
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        path = urllib.parse.unquote(self.path)
+        self.shop.asked.append(path)
+        fault = next((fault for end, fault in self.shop.faults.items() if path.endswith(end)), "")
+        file = self.shop.root / path.lstrip("/")
+        if fault == "refuse" or not file.is_file():
+            self.send_error(503 if fault else 404)
+            return
+        content = file.read_bytes()
+        sent = {
+            "truncate": content[: len(content) // 2],
+            "stall": content[: len(content) // 2],
+            "corrupt": bytes([content[0] ^ 1]) + content[1:],
+            "pad": content + b"\0" * 1000,
+        }.get(fault, content)
+        self.send_response(200)
+        self.send_header("Content-Length", str(max(len(content), len(sent))))
+        self.end_headers()
+        if fault == "drip":
+            self._drip(content)
+            return
+        self.wfile.write(sent)
+        self.wfile.flush()
+        if fault == "stall":
+            time.sleep(5)
+
+    def _drip(self, content: bytes) -> None:
+        """Never silent for long, and never done in time."""
+        try:
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(0.2)
+        except OSError:
+            pass  # the client has had enough
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def served(shop: Shop) -> Iterator[str]:
+    handler = functools.partial(Counter, shop)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/current.json"
+        server.shutdown()
+
+
+@dataclass
+class Phone:
+    """An app whose updater looks at a shop."""
+
+    kotlin: Kotlin
+    shop: Shop
+    folder: Path
+    url: str
+
+    def update(self, patience: int = 1000, deadline: int = 60_000) -> Any:
+        """Milliseconds. What the installed model computes is right, whatever has happened."""
+        self.shop.asked.clear()
+        answer = self.kotlin("update", self.url, self.folder, patience, deadline)
+        if answer["now"] is not None:
+            assert answer["now"]["check"]["passed"] is True
+        return answer
+
+
+@pytest.fixture
+def phone(kotlin: Kotlin, tmp_path: Path) -> Iterator[Phone]:
+    shop = Shop(tmp_path / "shop")
+    shop.root.mkdir()
+    with served(shop) as url:
+        yield Phone(kotlin, shop, tmp_path / "a phone's folder", url)
+
+
+@pytest.fixture
+def versions(phone: Phone, make_version: Callable[..., Any]) -> tuple[Any, Any]:
+    """Manifests of two versions in the shop."""
+    first = make_version()
+    second = make_version(version=2, weights=OTHER, golden_weights=OTHER)
+    return phone.shop.release(first), phone.shop.release(second)
+
+
+def test_the_updater_follows_a_promotion_and_a_rollback(phone: Phone, versions: tuple[Any, Any]) -> None:
+    first, second = versions
+    steps = [
+        (first, 1, "installed"),
+        (first, 1, "unchanged"),
+        (second, 2, "installed"),
+        (first, 3, "installed"),
+    ]
+    for manifest, serial, how in steps:
+        phone.shop.point(manifest, serial)
+        answer = phone.update()
+        assert (answer["how"], answer["why"]) == (how, "")
+        assert (answer["now"]["serial"], answer["now"]["version"]) == (serial, manifest.version)
+    # The rolled back version was here still: nothing of it was sent again.
+    assert phone.shop.asked == ["/current.json"]
+    phone.shop.point(first, 4)  # the same bundle, deployed again
+    assert phone.update()["now"]["serial"] == 4
+    assert not (phone.folder / "coming" / second.digest.hex).exists()
+
+
+def test_only_what_a_phone_needs_is_downloaded_and_nothing_twice(
+    phone: Phone, versions: tuple[Any, Any]
+) -> None:
+    first, second = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    needed = {file.path for file in first.files if file.path.startswith(("golden/", "assets/", "model.onnx"))}
+    home = f"/releases/{first.release_id}/"
+    assert set(phone.shop.asked) == {"/current.json", f"{home}bundle.json", *(home + path for path in needed)}
+    phone.shop.point(second, 2)
+    phone.update()
+    same = {file.path for file in second.files if first.file(file.path) == file}
+    assert "assets/labels.txt" in same
+    assert not any(asked.endswith(tuple(same)) for asked in phone.shop.asked)
+
+
+FAULTS = {
+    "truncate": "incomplete|Premature EOF|bundle.json is damaged",
+    "stall": "timed out",
+    "corrupt": "damaged",
+    "pad": "larger than|damaged",
+    "refuse": "503",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_old_model_stays_when_a_download_goes_wrong(
+    phone: Phone, versions: tuple[Any, Any], fault: str
+) -> None:
+    first, second = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    phone.shop.point(second, 2)
+    for path in ("model.onnx", "bundle.json"):
+        phone.shop.faults = {path: fault}
+        answer = phone.update()
+        assert answer["how"] == "kept"
+        assert re.search(FAULTS[fault], answer["why"]), answer["why"]
+        assert (answer["now"]["serial"], answer["now"]["version"]) == (1, 1)
+    phone.shop.faults = {}
+    assert phone.update()["now"]["version"] == 2
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "drip"])
+def test_the_old_model_stays_when_the_pointer_goes_wrong(
+    phone: Phone, versions: tuple[Any, Any], fault: str
+) -> None:
+    first, second = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    phone.shop.point(second, 2)
+    phone.shop.faults = {"current.json": fault}
+    answer = phone.update(deadline=3000)
+    assert answer["how"] == "kept"
+    assert answer["why"]
+    assert answer["now"]["version"] == 1
+
+
+def test_an_older_serial_is_refused(phone: Phone, versions: tuple[Any, Any]) -> None:
+    first, second = versions
+    phone.shop.point(second, 7)
+    phone.update()
+    phone.shop.point(first, 6)
+    answer = phone.update()
+    assert answer["how"] == "kept"
+    assert answer["why"] == "the server names serial 6, older than 7"
+    assert (answer["now"]["serial"], answer["now"]["version"]) == (7, 2)
+
+
+def test_a_model_with_wrong_numbers_is_never_swapped_in(
+    phone: Phone, versions: tuple[Any, Any], make_version: Callable[..., Any]
+) -> None:
+    first, _ = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    wrong = phone.shop.release(
+        make_version(version=3, weights=OTHER * np.float32(1.01), golden_weights=OTHER)
+    )
+    phone.shop.point(wrong, 2)
+    answer = phone.update()
+    assert answer["how"] == "kept"
+    assert "numbers are wrong" in answer["why"]
+    assert answer["now"]["version"] == 1
+
+
+def test_a_model_of_another_interface_is_refused(
+    phone: Phone, versions: tuple[Any, Any], make_version: Callable[..., Any]
+) -> None:
+    first, _ = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    other = phone.shop.release(make_version(version=3, input_name="image"))
+    phone.shop.point(other, 2)
+    answer = phone.update()
+    assert answer["how"] == "kept"
+    assert answer["why"] == "the release has other inputs: [image:float32]"
+    assert not any("model.onnx" in path for path in phone.shop.asked)
+
+
+def test_a_model_damaged_on_the_phone_is_not_used_and_comes_again(
+    phone: Phone, versions: tuple[Any, Any]
+) -> None:
+    first, _ = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    graph = phone.folder / "releases" / first.digest.hex / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+    phone.shop.faults = {"model.onnx": "refuse"}
+    assert phone.update()["now"] is None
+    phone.shop.faults = {}
+    assert phone.update()["now"]["version"] == 1
+    assert [path.rpartition("/")[2] for path in phone.shop.asked] == [
+        "current.json",
+        "bundle.json",
+        "model.onnx",
+    ]
