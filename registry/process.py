@@ -172,6 +172,7 @@ class Worker:
             child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(grace)
+        _kill_group(child)  # it has answered all that was asked: there is nothing to wait for
         self._finish()
         self._log.close()
 

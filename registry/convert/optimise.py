@@ -16,6 +16,13 @@ from shipway.registry.errors import ConversionError
 _TOOL = "onnxslim"
 
 
+def warm() -> None:
+    """Import the tool now: it takes most of a second."""
+    privacy.no_telemetry()
+    with contextlib.suppress(ImportError):  # slim says so when it comes to it
+        import onnxslim  # noqa: F401
+
+
 def slim(model: onnx.ModelProto) -> onnx.ModelProto:
     """An optimised copy with the interface of ``model``. Raises ConversionError where the tool fails.
 

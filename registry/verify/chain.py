@@ -49,6 +49,10 @@ class GoldenSet:
         link = parity.compare("", "", self.names, self.outputs[some], candidate, tolerance)
         return max(parity.excess(output, tolerance) for output in link.outputs)
 
+    def median_ms(self, path: Path) -> float:
+        """How long a run of the model at ``path`` takes on the case that travels, on one CPU thread."""
+        return round(measure.median_ms(measure.session(path), self.cases[0]), 3)
+
     def link(self, path: Path, target: str, tolerance: Tolerance, source: str = "") -> Link:
         """Run the model at ``path`` on every case and hold it against the reference."""
         candidate = measure.run(measure.session(path), self.cases)
@@ -114,8 +118,8 @@ def _seeded_runs(
         return _Run(sizes, case, reference.run([case])[0])
 
     runs: list[_Run] = []
-    sizes = _sizes_that_run(run, inputs)
-    runs.append(run(sizes))
+    runs.append(_first_that_runs(run, inputs))
+    sizes = runs[0].sizes
     runs.append(run(sizes))
     if (grown := golden.larger(sizes)) is not None:
         try:
@@ -139,19 +143,17 @@ def require(links: Sequence[Link], what: str, remedy: str) -> None:
     raise VerificationError(what, why="\n".join([parity.table(links), *notes]), remedy=remedy)
 
 
-def _sizes_that_run(
-    run: Callable[[Mapping[str, int]], _Run], inputs: Sequence[TensorSpec]
-) -> Mapping[str, int]:
-    """The first sizes of the dynamic axes that the model takes; raises what it said of the first ones."""
+def _first_that_runs(run: Callable[[Mapping[str, int]], _Run], inputs: Sequence[TensorSpec]) -> _Run:
+    """With the first sizes of the dynamic axes that the model takes; else raises what it said first."""
     failure: ConversionError | None = None
     for sizes in golden.axis_sizes(inputs):
         try:
-            outputs = run(sizes).outputs
+            found = run(sizes)
         except ConversionError as error:
             failure = failure or error
             continue
-        if all(output.size for output in outputs):
-            return sizes
+        if all(output.size for output in found.outputs):
+            return found
         failure = failure or ConversionError(
             f"The model gives an empty output on {_listed(sizes)}.",
             remedy="Say which shapes it takes, or give real inputs: --input NAME:DTYPE:SHAPE, --samples DIR.",

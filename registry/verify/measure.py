@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,16 @@ def run(loaded: Any, cases: Sequence[Case]) -> list[list[Array]]:
             ) from error
         results.append([np.asarray(output) for output in outputs])
     return results
+
+
+def median_ms(loaded: Any, case: Case, *, budget: float = 0.15) -> float:
+    """Median milliseconds of a run on one CPU thread, of 5 to 50 runs that take about ``budget`` seconds."""
+    seconds: list[float] = []
+    while len(seconds) < 5 or (len(seconds) < 50 and sum(seconds) < budget):
+        began = time.perf_counter()
+        run(loaded, [case])
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds) * 1000
 
 
 def _words(error: Exception) -> str:

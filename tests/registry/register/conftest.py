@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -43,6 +45,17 @@ def build_mlp(*, seed: int = 0, prefix: str = "", features: int = 8, opset: int 
 @pytest.fixture(scope="session")
 def mlp() -> Build:
     return build_mlp
+
+
+@pytest.fixture(scope="session")
+def rendered() -> ModuleType:
+    """``rendered.py``: lines of text as images."""
+    spec = importlib.util.spec_from_file_location("rendered", Path(__file__).with_name("rendered.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

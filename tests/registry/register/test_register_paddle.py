@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
+from shipway.registry.cli import tables
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 from shipway.registry.errors import ConversionError
@@ -136,10 +139,13 @@ def test_a_program_that_paddle_can_not_read(
     assert project.store.versions("mixed") == []
 
 
-def test_int8_of_real_recognition(ppocr_models: dict[str, Path], tmp_path: Path) -> None:
+def test_int8_of_real_recognition_reads_the_same_text(
+    ppocr_models: dict[str, Path], tmp_path: Path, rendered: ModuleType
+) -> None:
     both = {"web": {"kind": "browser-wasm", "precision": "int8"}}
-    text = json.dumps({"project": "demo", "targets": both})
-    version = register(load_text(text, tmp_path), ppocr_models["rec"], "ocr-rec").version
+    project = load_text(json.dumps({"project": "demo", "targets": both}), tmp_path)
+    dictionary = ppocr_models["dictionary"]
+    version = register(project, ppocr_models["rec"], "ocr-rec", assets=[dictionary]).version
     small, full = version.variant("int8"), version.variant("fp32")
     assert small is not None
     assert full is not None
@@ -148,3 +154,55 @@ def test_int8_of_real_recognition(ppocr_models: dict[str, Path], tmp_path: Path)
     assert small.links[0].passed
     assert output.cosine > 0.999
     assert output.top1 == 1.0
+    assert set(version.extra["latency_ms"]) == {"fp32", "int8"}
+    assert all(milliseconds > 0.1 for milliseconds in version.extra["latency_ms"].values())
+
+    signs = project.store.open(version.assets[0]).read_text(encoding="utf-8").splitlines()
+    exact, narrow = (measure.session(project.store.open(variant.files[0])) for variant in (full, small))
+    same = right = 0
+    for index, text in enumerate(rendered.lines()):
+        picture = rendered.image(text, index)
+        expected, found = (rendered.read(session, signs, picture) for session in (exact, narrow))
+        same += found == expected
+        right += expected.replace(" ", "") == text.replace(" ", "")
+    assert same >= 95
+    assert right >= 80  # what both read is the text
+
+
+INTERPOLATE = """
+import json, sys
+import paddle
+from paddle.static import InputSpec
+
+paddle.seed(7)
+net = paddle.nn.Sequential(
+    paddle.nn.Conv2D(3, 8, 3, padding=1, stride=2),
+    paddle.nn.ReLU(),
+    paddle.nn.Upsample(scale_factor=2, mode="bilinear"),
+    paddle.nn.Conv2D(8, 2, 3, padding=1),
+)
+paddle.jit.save(net, sys.argv[1], input_spec=[InputSpec([None, 3, None, None], "float32", "x")])
+"""
+
+
+def test_interpolation_as_paddle_3_3_saves_it(project: Project, tmp_path: Path) -> None:
+    """Its scales are float64, at which every converter stops; the repair is in the version's record."""
+    script = tmp_path / "save.py"
+    script.write_text(INTERPOLATE)
+    given = tmp_path / "given"
+    given.mkdir()
+    command = [sys.executable, "-W", "ignore", str(script), str(given / "inference")]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    model = given / "inference.json"
+    text = model.read_text()
+    found = re.findall(r'\{"#":"0\.a_f32","D":2\.0\}', text)
+    assert len(found) == 2, text[:2000]
+    model.write_text(text.replace(found[0], found[0].replace("a_f32", "a_f64")))
+    version = register(project, given, "upsampled").version
+    assert [(repair["rule"], repair["count"]) for repair in version.extra["repairs"]] == [
+        ("interpolation-scales", 2)
+    ]
+    assert version.extra["tried"] == []
+    assert [(link.source, link.passed) for link in version.links] == [("paddle", True)] * 2
+    shown = "\n".join(str(block) for block in tables.shown(version, ()))
+    assert "repaired   interpolation-scales" in shown
