@@ -33,6 +33,8 @@ from shipway.targets.parts import (
 
 Shape = tuple[Annotated[int, Field(ge=1)], ...]
 
+_WARM_UP = 2**15  # bytes of a golden input that is worth a second copy in the bundle
+
 _TYPES = {
     **{f"{sign}int{bits}": f"TYPE_{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
     "bool": "TYPE_BOOL",
@@ -107,6 +109,7 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
             "gpu": [name for name in options.providers if name != "cpu"],
             "accelerator": self._accelerator(model) if "tensorrt" in options.providers else {},
             "threads": options.threads,
+            "start": "600s" if "tensorrt" in options.providers else "30s",  # while engines are built
             "warmup": _warm_up(model, out, batch, folder),
         }
         out.render(f"{folder}/config.pbtxt", "config.pbtxt", **values)
@@ -178,7 +181,9 @@ def _tensor(spec: TensorSpec, batch: int) -> dict[str, Json]:
 def _warm_up(model: VerifiedModel, out: BundleWriter, batch: int, folder: str) -> Mapping[str, Json]:
     """Triton's warm-up with the first golden case: its raw files where they hold the values as they are.
 
-    Files that hold encoded values are no good to Triton, so those inputs get random data of the same shape.
+    Triton reads them from a folder of the model's own, so a large one is not copied there, and one that holds
+    encoded values is no good to it: random data of the same shape stands in, zeros for integers, which may be
+    indices.
     """
     golden = {file.path: file for file in model.version.golden}
     case = json.loads(out.open(golden["golden/golden.json"]).read_text("utf-8"))["cases"][0]
@@ -187,15 +192,17 @@ def _warm_up(model: VerifiedModel, out: BundleWriter, batch: int, folder: str) -
         return {}
     tensors = []
     for tensor in case["inputs"]:
-        plain = "encoding" not in tensor
+        file = golden[f"golden/{tensor['file']}"]
+        plain = "encoding" not in tensor and file.size <= _WARM_UP
         if plain:
-            out.take(f"{folder}/warmup/{tensor['file']}", golden[f"golden/{tensor['file']}"])
+            out.take(f"{folder}/warmup/{tensor['file']}", file)
         tensors.append(
             {
                 "name": tensor["name"],
                 "type": _TYPES[tensor["dtype"]],
                 "dims": (tensor["shape"][1:] if batch else tensor["shape"]) or [1],
                 "file": tensor["file"] if plain else None,
+                "filler": "random_data" if tensor["dtype"].startswith("float") else "zero_data",
             }
         )
     return {"batch": max(rows) if batch else 0, "inputs": tensors}

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +11,10 @@ import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
+from server_scene import X, call, expected, infer_body, serving, weights_of
 
 from shipway.registry.errors import ConfigError
 from shipway.targets.server_tensorrt import ServerOptions
-
-X = (np.arange(8, dtype=np.float32).reshape(2, 4) - 3) / 128
-
-
-@contextmanager
-def served(folder: Path, *arguments: str) -> Iterator[str]:
-    """The bundle's server on a free port; gives its address."""
-    argv = [sys.executable, "-B", "serve.py", "--port", "0", *arguments]
-    with subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout is not None
-            yield child.stdout.readline().split()[0].rpartition("/v2/")[0]
-        finally:
-            child.terminate()
-
-
-def call(url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-    request = urllib.request.Request(
-        url, body, {key.replace("_", "-"): value for key, value in headers.items()}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, answer.read(), {key.lower(): value for key, value in answer.headers.items()}
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(), {key.lower(): value for key, value in error.headers.items()}
-
-
-def infer_body(**changes: Any) -> bytes:
-    tensor = {"name": "x", "datatype": "FP32", "shape": [2, 4], "data": X.reshape(-1).tolist(), **changes}
-    return json.dumps({"id": "7", "inputs": [tensor]}).encode()
 
 
 @pytest.fixture
@@ -58,17 +23,10 @@ def bundle(tiny: Any, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def expected(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.maximum(X @ weights, 0)
-
-
-def weights_of(version: int) -> np.ndarray[Any, Any]:
-    return np.abs(np.random.default_rng(version).normal(size=(4, 3))).astype(np.float32)
-
-
 def test_the_server_speaks_the_protocol(bundle: Path, make_version: Callable[..., Any]) -> None:
     golden = np.fromfile(bundle / "golden" / "0-1.bin", "<f4").reshape(2, 3)
-    with served(bundle) as address:
+    with serving(bundle) as server:
+        address = server.address
         for path in (
             "/v2/health/live",
             "/v2/health/ready",
@@ -95,7 +53,8 @@ def test_tensors_travel_as_bytes_too(bundle: Path) -> None:
     tensor = {"name": "x", "datatype": "FP32", "shape": [2, 4], "parameters": {"binary_data_size": 32}}
     wanted = {"name": "y", "parameters": {"binary_data": True}}
     head = json.dumps({"inputs": [tensor], "outputs": [wanted]}).encode()
-    with served(bundle) as address:
+    with serving(bundle) as server:
+        address = server.address
         status, body, headers = call(
             f"{address}/v2/models/tiny/infer",
             head + X.astype("<f4").tobytes(),
@@ -132,7 +91,8 @@ def test_tensors_travel_as_bytes_too(bundle: Path) -> None:
     ],
 )
 def test_a_clients_mistake_is_answered_and_the_server_lives(bundle: Path, body: bytes, said: str) -> None:
-    with served(bundle) as address:
+    with serving(bundle) as server:
+        address = server.address
         status, answer, _ = call(f"{address}/v2/models/tiny/infer", body)
         assert status == 400
         assert said in json.loads(answer)["error"]
@@ -140,7 +100,8 @@ def test_a_clients_mistake_is_answered_and_the_server_lives(bundle: Path, body: 
 
 
 def test_other_paths_are_not_found(bundle: Path) -> None:
-    with served(bundle) as address:
+    with serving(bundle) as server:
+        address = server.address
         for path in (
             "/",
             "/v2/models/other",
@@ -165,7 +126,8 @@ def test_a_load_swaps_to_the_release_that_is_live_by_then(
         (root / "current.json").write_text(json.dumps({"path": f"releases/r{number}/"}))
 
     point(1)
-    with served(root / "releases" / "r1", "--root", str(root)) as address:
+    with serving(root / "releases" / "r1", "--root", str(root)) as server:
+        address = server.address
         for number in (1, 2, 1):
             point(number)
             assert call(f"{address}/v2/repository/models/tiny/load", b"")[0] == 200
@@ -217,6 +179,16 @@ def test_triton_warms_up_with_golden_files_that_hold_plain_values(
     assert plain is not None
     assert warm is not None
     assert (warm.digest, warm.size) == (plain.digest, 32)
+
+
+def test_a_large_golden_input_is_not_copied_for_the_warm_up(
+    make_version: Callable[..., Any], tmp_path: Path
+) -> None:
+    make_version(step=0.3, batch=4096).export("server-tensorrt", tmp_path / "out")
+    folder = tmp_path / "out" / "models" / "tiny"
+    assert (tmp_path / "out" / "golden" / "0-0.bin").stat().st_size == 4096 * 4 * 4
+    assert "      random_data: true" in (folder / "config.pbtxt").read_text().splitlines()
+    assert not (folder / "warmup").exists()
 
 
 def test_a_golden_batch_that_triton_may_not_form_is_no_warm_up(tiny: Any, tmp_path: Path) -> None:
