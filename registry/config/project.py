@@ -110,10 +110,38 @@ class Project:
         """Performs steps at the destination. Raises UsageError, or ConfigError for what is not yet there."""
         from shipway.targets.deliveries.folder import FolderDelivery
 
-        to = self.placements(environment, [target])[target].to
+        placement = self.placements(environment, [target])[target]
+        to = placement.to
+        if to.startswith("ssh://"):
+            return self._hosts(environment, target, placement)
         if "://" in to:
             raise self._not_yet(f"environments.{environment}.{target}.to", to)
         return FolderDelivery(self.path(to), self.store.open)
+
+    def _hosts(self, environment: str, target: str, placement: PlacementConfig) -> Delivery:
+        """One host, or several as one destination."""
+        from shipway.targets.deliveries.ssh import SshDelivery
+        from shipway.targets.deliveries.ssh_address import Address, SshOptions, for_host
+        from shipway.targets.deliveries.ssh_fleet import Fleet
+
+        if placement.waves:
+            raise ConfigError(
+                f"{self.where('environments', environment, target, 'waves')}: waves are not there yet.",
+                why="They are read and checked, but this version of shipway deploys to all hosts at once.",
+                remedy="Leave 'waves' out for now, or give each group of hosts a target of its own.",
+            )
+        options = SshOptions(
+            self.path(placement.ssh.known_hosts) if placement.ssh.known_hosts else None,
+            tuple(map(self.path, placement.ssh.keys)),
+        )
+        try:
+            if not placement.hosts:
+                return SshDelivery(Address.parse(placement.to), self.store.open, options)
+            addresses = [for_host(placement.to, host) for host in placement.hosts]
+        except ConfigError as error:
+            error.what = f"{self.where('environments', environment, target, 'to')}: {error.what}"
+            raise
+        return Fleet(placement.to, [SshDelivery(address, self.store.open, options) for address in addresses])
 
     def target(self, name: str) -> Target:
         """The packager called ``name``, with its options. Raises UsageError where there is none."""

@@ -71,6 +71,8 @@ class Host(Place):
         free = (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
         if free < need:
             self.do_clear()
+            if not names(self.uploads):
+                remove(self.uploads)
             raise Refused("space", need=need, free=free)
         return {"free": free}
 
@@ -301,6 +303,8 @@ def main(root: str, token: str) -> NoReturn:
         except OSError as error:
             text, path = error.strerror or str(error), error.filename
             answer = {"error": "os", "errno": error.errno, "text": text, "path": str(path or host.root)}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # nobody may ask for that
+            answer = {"error": "request", "text": str(error)}
         host.let_go()
         wire.say(answer)
         if verb == "receive" and "error" in answer:

@@ -13,7 +13,7 @@ from shipway.targets.deliveries.on_host_files import is_folder, listed, name_of,
 
 MANIFEST = "bundle.json"
 CHUNK = 1 << 18
-LOCK_S = 15  # how long to wait for another one of us that is about to end
+LOCK_S = 5  # how long to wait for another one of us that is about to end
 TICK_NS = 20000000  # longer than a tick of the clock that stamps files
 
 

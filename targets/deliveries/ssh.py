@@ -219,6 +219,8 @@ class SshDelivery:
         error = answer.get("error")
         if error is None:
             return answer
+        if error == "request":
+            raise ValueError(f"{self.address}: {answer['text']}")
         if error == "live":
             raise ValueError(f"{answer['release']} is live at {self.address}: a plan must not prune it")
         if error == "os":

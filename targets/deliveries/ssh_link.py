@@ -25,7 +25,9 @@ from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions
 if TYPE_CHECKING:
     import asyncssh
 
-_CHUNK = 1 << 18  # bytes read from a file at a time
+_CHUNK = (
+    1 << 17
+)  # bytes read from a file at a time: few enough that asyncio does not complain of a dead socket
 _WINDOW = 1 << 21  # bytes the host may send before we answer
 _LINE = 1 << 24  # bytes that an answer may have
 _SHORTLY_S = 2.0  # for what is only of interest if it comes at once
@@ -182,6 +184,7 @@ class Link:
                     left -= len(data)
                     self._write(data)
                     await self._drained()
+                    await asyncio.sleep(0)  # to hear of a cut, or of an answer that came early
             return await reply
         except BaseException:
             reply.cancel()

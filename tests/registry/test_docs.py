@@ -38,6 +38,7 @@ def table(text: str, heading: str) -> list[list[str]]:
         ("## Always installed: promote, rollback, status, history", None),
         ("## Extra `convert`: register", "convert"),
         ("## Extra `paddle`: register a Paddle model", "paddle"),
+        ("## Extra `ssh`: destinations on hosts", "ssh"),
     ],
 )
 def test_every_dependency_has_its_reason(heading: str, extra: str | None) -> None:
