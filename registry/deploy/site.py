@@ -15,7 +15,7 @@ from shipway.registry.deploy import mirror
 from shipway.registry.deploy.execute import Deployment, Watch, execute, unwatched
 from shipway.registry.deploy.plan import Plan, Seen, Wanted, gates, plan_promotion
 from shipway.registry.deploy.recover import recover
-from shipway.registry.errors import ConfigError
+from shipway.registry.errors import ConfigError, ConflictError
 from shipway.registry.ledger.events import Kind, Place, Standing, Started
 from shipway.registry.ledger.ledger import Head, Ledger
 from shipway.registry.nouns import Json, ModelVersion
@@ -54,6 +54,7 @@ class Site:
         self.placements = project.placements(environment, targets)
         self.ledger = Ledger(project.store.objects)
         self._deliveries: dict[Place, Delivery] = {}
+        self._heads: dict[str, Head] = {}
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -69,7 +70,13 @@ class Site:
         return self._deliveries[place]
 
     def head(self, target: str) -> Head:
-        return self.ledger.head(Place(self.environment, target))
+        """The newest serial, read once for a command: all that it decides rests on one look at the ledger.
+
+        Claiming the serial after it then proves that nothing has changed since.
+        """
+        if target not in self._heads:
+            self._heads[target] = self.ledger.head(Place(self.environment, target))
+        return self._heads[target]
 
     def live(self, target: str) -> Started | None:
         """What the ledger says is live on ``target``."""
@@ -78,6 +85,7 @@ class Site:
 
     def recover(self, observer: Observer = SILENT) -> None:
         """Finish or undo what a killed command left. Raises ConflictError where one is still at work."""
+        self._heads.clear()
         if recover(self.ledger, self.places, self.delivery, self._gates, observer):
             mirror.start(self.project)
 
@@ -93,10 +101,25 @@ class Site:
         self, plan: Plan, *, observer: Observer = SILENT, watch: Watch = unwatched
     ) -> tuple[Deployment, ...]:
         """Execute the plan, then have MLflow's aliases follow. Raises what ``execute`` raises."""
+        self._refuse_busy(plan)
         deliveries = {move.target: self.delivery(Place(self.environment, move.target)) for move in plan.moves}
-        deployments = execute(plan, self.ledger, deliveries, observer=observer, watch=watch)
+        try:
+            deployments = execute(plan, self.ledger, deliveries, observer=observer, watch=watch)
+        finally:
+            self._heads.clear()
         mirror.start(self.project)
         return deployments
+
+    def _refuse_busy(self, plan: Plan) -> None:
+        """Raise ConflictError where a plan was made while somebody else deployed."""
+        for move in plan.moves:
+            holder = self.head(move.target).open
+            if holder is not None:
+                raise ConflictError(
+                    f"Somebody else deploys to {holder.place}.",
+                    why=f"{holder.actor} is at {holder.model}/{holder.version} since {holder.at}.",
+                    remedy="Wait for it ('shipway status' shows it), then run the command again.",
+                )
 
     # what the plan is made from
 

@@ -35,11 +35,11 @@ def promote(
     site = Site(project, environment, targets)
     version = resolve(project, ref)
     refuse_wrong_numbers(project, version, site.targets, accept)
-    refuse_other_model(site, version, named=bool(targets))
     refuse_untried(project, version, site, accept)
     goals = {target: Goal(build_bundle(project, version, target, observer)) for target in site.targets}
     if not dry_run:
         site.recover(observer)
+    refuse_other_model(site, version, named=bool(targets))
     plan = site.plan("promote", goals, reason=reason, accept=accept)
     deployments = () if dry_run else site.carry_out(plan, observer=observer)
     return Outcome(plan, deployments, version)

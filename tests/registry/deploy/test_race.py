@@ -29,6 +29,7 @@ from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import ConflictError
 from shipway.registry.ledger import owner
 from shipway.registry.ledger.ledger import Ledger
+from shipway.registry.verbs.rollback import earlier
 from shipway.targets.steps import Gate, Point
 
 ROUNDS = 6
@@ -95,6 +96,38 @@ def test_a_command_in_the_middle_keeps_others_out(project: Project) -> None:
     put_live(project, bundle(project, 2), watch=meanwhile)
     assert tried[0] == 7
     assert live_versions(project) == {"one": 2, "two": 2}
+    assert_ledger_is_sound(project)
+
+
+def test_a_plan_made_while_another_deploys_is_not_carried_out(project: Project) -> None:
+    """It found nobody at work, then another claimed: what it sees now may be half done."""
+    put_live(project, bundle(project, 1))
+    late = Site(project, "prod")
+    late.recover()
+    tried = []
+
+    def meanwhile(moment: str, task: Task) -> None:
+        if moment == "before" and isinstance(task.step, Gate) and not tried:
+            plan = late.plan("promote", {target: Goal(bundle(project, 3)) for target in late.targets})
+            tried.append(plan)
+
+    put_live(project, bundle(project, 2), watch=meanwhile)
+    with pytest.raises(ConflictError):
+        late.carry_out(tried[0])
+    assert live_versions(project) == {"one": 2, "two": 2}
+    assert_ledger_is_sound(project)
+
+
+def test_a_rollback_decided_before_another_deployment_is_not_carried_out(project: Project) -> None:
+    for version in (1, 2):
+        put_live(project, bundle(project, version))
+    late = Site(project, "prod")
+    back = earlier(late, "one", None)
+    assert back is not None
+    put_live(project, bundle(project, 3))
+    with pytest.raises(ConflictError):
+        late.carry_out(late.plan("rollback", {"one": Goal(project.store.bundle(back.bundle), back.serial)}))
+    assert live_versions(project) == {"one": 3, "two": 3}
     assert_ledger_is_sound(project)
 
 
