@@ -32,8 +32,7 @@ _LINES = 20  # of a gate's output that a message repeats
 
 def judge(delivery: Delivery, gate: Gate, folder: Callable[[], AbstractContextManager[Path]]) -> None:
     """Hold a live release against a gate. ``folder`` lends a local folder with the release's files."""
-    if gate.name == "digests":
-        check_digests(delivery, gate.release)
+    if _judged_by_digests(delivery, gate):
         return
     with folder() as place:
         # Only the bundle's own command is translated: a command of the user's means what it says.
@@ -43,14 +42,21 @@ def judge(delivery: Delivery, gate: Gate, folder: Callable[[], AbstractContextMa
 
 def judge_there(delivery: Delivery, gate: Gate, where: str, run: Run) -> None:
     """The same where ``run`` runs the gate's programs in the release's folder, which is ``where``."""
+    if _judged_by_digests(delivery, gate):
+        return
+    if gate.name == "check":
+        run_check(where, gate.release.manifest, run)
+    else:
+        run_gate_command(gate.options, run)
+
+
+def _judged_by_digests(delivery: Delivery, gate: Gate) -> bool:
+    """Judge the gate that runs no program; False for one that does. Raises ValueError for an unknown one."""
+    if gate.name not in ("digests", "check", "command"):
+        raise ValueError(f"{delivery.address} has no gate {gate.name!r}")
     if gate.name == "digests":
         check_digests(delivery, gate.release)
-    elif gate.name == "check":
-        run_check(where, gate.release.manifest, run)
-    elif gate.name == "command":
-        run_gate_command(gate.options, run)
-    else:
-        raise ValueError(f"{delivery.address} has no gate {gate.name!r}")
+    return gate.name == "digests"
 
 
 def check_digests(delivery: Delivery, release: Release) -> None:
