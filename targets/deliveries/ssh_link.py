@@ -25,9 +25,7 @@ from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions
 if TYPE_CHECKING:
     import asyncssh
 
-_CHUNK = (
-    1 << 17
-)  # bytes read from a file at a time: few enough that asyncio does not complain of a dead socket
+_CHUNK = 1 << 17  # bytes read from a file at a time: asyncio warns of more writes to a dead socket
 _WINDOW = 1 << 21  # bytes the host may send before we answer
 _LINE = 1 << 24  # bytes that an answer may have
 _SHORTLY_S = 2.0  # for what is only of interest if it comes at once
@@ -195,7 +193,7 @@ class Link:
 
     async def _drained(self) -> None:
         assert self._process is not None
-        with contextlib.suppress(OSError):  # the host hung up: its answer, if any, is the last thing it said
+        with contextlib.suppress(Exception):  # the host hung up: what reads its answer says so
             await self._process.stdin.drain()
 
     def _write(self, data: bytes) -> None:

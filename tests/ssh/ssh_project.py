@@ -1,0 +1,98 @@
+"""A project whose destination is two hosts, and a command that is killed at one of its steps.
+
+Run as a program it is that command: FOLDER WORK STEP, where STEP is the number of the step before which the
+process is killed. It ends with 0 where there are not so many steps.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "registry" / "deploy"))
+
+from deploy_scene import bundle, put_live
+
+from shipway.registry.config.load import load_text
+from shipway.registry.config.project import Project
+from shipway.registry.deploy.plan import Task
+from shipway.registry.deploy.site import Goal, Site
+from shipway.registry.ledger.ledger import Ledger
+
+CONFIG = """
+project: scene
+store: store
+targets:
+  jetson: {{kind: jetson-ort}}
+environments:
+  prod:
+    jetson:
+      to: ssh://{user}@{{host}}{root}/{{host}}
+      hosts: [{hosts}]
+      ssh: {{known_hosts: known_hosts, keys: [key]}}
+      gate: {{check: true}}
+      keep: {keep}
+"""
+BIG = {"weights.bin": bytes(200_000), "same-as-ever": b"x" * 100_000}
+
+
+def write_project(root: Path, user: str, hosts: Sequence[str], keep: int = 1) -> Project:
+    root.mkdir(parents=True, exist_ok=True)
+    listed = ", ".join(f"'{host}'" for host in hosts)
+    text = CONFIG.format(user=user, root=root / "hosts", hosts=listed, keep=keep)
+    (root / "deploy.yaml").write_text(text)
+    return load_text(text, root)
+
+
+def project_at(root: Path) -> Project:
+    return load_text((root / "deploy.yaml").read_text(), root)
+
+
+def close(site: Site) -> None:
+    """Hang up, so that the next command finds a new connection, as a new process would."""
+    for place in site.places:
+        site.delivery(place).close()  # type: ignore[attr-defined]
+
+
+def promote(project: Project, version: int) -> None:
+    put_live(project, bundle(project, version, extra={**BIG, "weights.bin": bytes([version]) * 200_000}))
+
+
+def roll_back(project: Project, watch: object) -> None:
+    """What ``rollback`` does, with a watch on its steps."""
+    site = Site(project, "prod")
+    site.recover()
+    ledger, place = Ledger(project.store.objects), site.places[0]
+    standing = ledger.head(place).standing
+    candidate = next(iter(ledger.chain(place, standing)))
+    goal = Goal(project.store.bundle(candidate.bundle), candidate.serial)
+    plan = site.plan("rollback", {place.target: goal})
+    site.carry_out(plan, watch=watch)  # type: ignore[arg-type]
+    close(site)
+
+
+def main(folder: str, work: str, step: str) -> None:
+    left = int(step)
+
+    def watch(moment: str, task: Task) -> None:
+        nonlocal left
+        if moment == "before":
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+
+    project = project_at(Path(folder))
+    if work == "rollback":
+        roll_back(project, watch)
+    else:
+        version = int(work)
+        extra = {**BIG, "weights.bin": bytes([version]) * 200_000}
+        put_live(project, bundle(project, version, extra=extra), watch=watch)
+    os._exit(3 if left == 0 else 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
