@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "demo"))
 import models  # noqa: E402
+import serve  # noqa: E402
 
 BIN = Path(sys.executable).parent
 SHIPWAY = BIN / "shipway"
@@ -81,6 +82,7 @@ def rows(work: Path) -> Iterator[Row]:
     yield from registration(work)
     yield from promotion(work)
     yield from scaling(work)
+    yield from serving(work)
 
 
 def quick_commands(work: Path) -> Iterator[Row]:
@@ -211,6 +213,22 @@ def scaling(work: Path) -> Iterator[Row]:
         return measured
 
     yield Row("peak memory, promote 1 GB", "100 MB", 1.3, peak(1000), peak(100), unit="MB", rounds=3)
+
+
+def serving(work: Path) -> Iterator[Row]:
+    """The bundle's server on one thread, two clients at work, against the runtime itself."""
+    folder = serve.bundle(work / "serve", threads=1)
+    runs = serve.loop(folder)
+    with serve.served(folder) as port:
+        answers = serve.clients(port)
+        yield Row(
+            "an answer of PP-OCRv4 rec's server",
+            "ONNX Runtime in a loop",
+            1.25,
+            lambda: 1e3 / answers(),
+            lambda: 1e3 / runs(),
+            unit="ms",
+        )
 
 
 def fill_ledger(home: Path, length: int) -> None:

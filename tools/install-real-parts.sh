@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(chromium maven openjdk-17-jdk-headless)
+packages=(chromium iproute2 openssh-client openssh-server docker-compose maven openjdk-17-jdk-headless)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -14,7 +14,8 @@ as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 if [ ${#missing[@]} -gt 0 ]; then
   export DEBIAN_FRONTEND=noninteractive
   as_root apt-get update --quiet=2
-  as_root apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" >/dev/null
+  # RUNLEVEL: nothing that is installed is started (an sshd on port 22, say). The tests start their own.
+  as_root env RUNLEVEL=1 apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
 ./install-s3-server.sh >/dev/null

@@ -9,12 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import kubernetes_validate
 import numpy as np
 import pytest
 import tritonclient
 import tritonclient.http as triton
-import yaml
 from google.protobuf import text_format
 from prometheus_client.parser import text_string_to_metric_families
 from server_scene import Server, call, infer_body, serving
@@ -194,19 +192,3 @@ def test_triton_would_read_the_configuration(
         (tensor,) = warm.inputs.values()
         if tensor.input_data_file:
             assert (folder / "warmup" / tensor.input_data_file).stat().st_size == 4 * 4 * 2
-
-
-def test_kubernetes_would_take_the_pod(bundle: Path) -> None:
-    """KServe's predictor is a pod's specification: Kubernetes' own schema, no unknown field let by."""
-    service = yaml.safe_load((bundle / "kserve.yaml").read_text())
-    assert (service["apiVersion"], service["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": service["metadata"],
-        "spec": service["spec"]["predictor"],
-    }
-    kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
-    broken = json.loads(json.dumps(pod).replace("readinessProbe", "readyProbe"))
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(broken, kubernetes_validate.latest_version(), strict=True)
