@@ -202,7 +202,7 @@ def test_a_destination_that_cannot_be_written_ends_with_8(project: Path, shipway
     assert shipway.json("status")["environments"]["staging"]["jetson"]["version"] is None
 
 
-@pytest.mark.parametrize("to", ["s3://bucket/prod", "ssh://deploy@host/opt/acme"])
+@pytest.mark.parametrize("to", ["s3://bucket/prod"])
 def test_destinations_that_are_not_there_yet_end_with_3(to: str, project: Path, shipway: Shipway) -> None:
     (project / "deploy.yaml").write_text(PROJECT.replace("./deployed/staging/jetson", to))
     error = shipway.json("promote", "ocr/1", "--to", "staging", exit=3)["error"]
