@@ -74,7 +74,7 @@ def info(model: onnx.ModelProto, size: int) -> OnnxInfo:
     return OnnxInfo(
         opset=opset,
         ir=model.ir_version,
-        operators=tuple(sorted({_operator(node) for node in _nodes(model.graph)})),
+        operators=tuple(sorted({_operator(node) for node in nodes(model.graph)})),
         inputs=tuple(_spec(value) for value in _real_inputs(model.graph)),
         outputs=tuple(_spec(value) for value in model.graph.output),
         size=size,
@@ -299,11 +299,11 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     for node in graph.node:
         yield node
         for inner in _subgraphs(node):
-            yield from _nodes(inner)
+            yield from nodes(inner)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

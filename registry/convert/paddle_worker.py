@@ -1,8 +1,9 @@
 """The child that holds Paddle: converts a model and runs it. The only module that imports paddle.
 
-Requests: ``convert`` (model, params, opset, upgrade, out), ``translate`` (model, out: a ``.pdmodel`` into the
-form of Paddle 3) and ``run`` (model, params, cases: folders of ``<index>.npz`` with the inputs by name, out:
-folder for the outputs, by position). Numbers are repeatable: one thread, plain kernels (oneDNN off), no GPU.
+Requests: ``convert`` (model, params, opset, upgrade, verbose, out), ``translate`` (model, out: a
+``.pdmodel`` into the form of Paddle 3) and ``run`` (model, params, cases: folders of ``<index>.npz`` with the
+inputs by name, out: folder for the outputs, by position). Numbers are repeatable: one thread, plain kernels
+(oneDNN off), no GPU.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _convert(paddle2onnx: Any, request: Json) -> Json:
         auto_upgrade_opset=request["upgrade"],
         # The default installs packages from the network while it runs; we optimise ourselves, and measure.
         optimize_tool="None",
-        verbose=False,
+        verbose=request.get("verbose", False),
     )
     return None
 

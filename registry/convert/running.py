@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -17,6 +17,19 @@ from shipway.registry.errors import ConversionError
 from shipway.registry.nouns import Json
 from shipway.registry.process import Worker, WorkerError
 from shipway.registry.units import format_size
+
+
+class OpsetTooLowError(ConversionError):
+    """Operators of the model need a higher opset than ``opset``, which was asked for."""
+
+    def __init__(self, name: str, opset: int, needs: Mapping[str, int]) -> None:
+        listed = ", ".join(f"{operator} ({least})" for operator, least in sorted(needs.items()))
+        least = max(needs.values())
+        super().__init__(
+            f"{name} needs opset {least}, more than {opset}: {listed}.",
+            remedy=f"Set convert.opset in deploy.yaml to {least} or more, or to auto.",
+        )
+        self.opset = opset
 
 
 class Asks(Protocol):
@@ -89,16 +102,20 @@ def convert(
     ``name`` is what the model is called in messages, ``timeout`` in seconds, ``memory`` in bytes (``worker``
     has its limit already). A file that appears is only known to be no empty one: load it first.
     """
-    if toolchain.worker:
-        why, log = _in_worker(worker, source, out, opset, timeout, memory)
-    else:
-        why, log = _alone(toolchain, source, out, opset, timeout, memory)
+    run = _in_worker if toolchain.worker else _alone
+    why, log = run(toolchain, worker, source, out, opset, timeout, memory)
     if not why and not out.is_file():
         why = f"The converter wrote no file. {_last_words(log)}"
     if not why and out.stat().st_size == 0:
         why = f"The converter wrote an empty file. {_last_words(log)}"
     if why:
         out.unlink(missing_ok=True)
+        if _TOO_LOW.search(f"{why} {log}"):
+            # Only when it tells all does it name the operators.
+            why, log = run(toolchain, worker, source, out, opset, timeout, memory, verbose=True)
+            out.unlink(missing_ok=True)
+            if needs := _needs(log):
+                raise OpsetTooLowError(name or source.model.name, opset, needs)
         if toolchain.worker and (missing := operators.unmapped(source)):
             why = f"It does not map {', '.join(missing)}.\n{why}"
         raise ConversionError(
@@ -109,35 +126,65 @@ def convert(
         )
 
 
+_TOO_LOW = re.compile(r"Due to opset version|set the opset_version to \d+")
+_NEEDS = re.compile(r"\[(?:OP: pd_op\.)?(\w+)[^\]]*\] Requires the minimal opset version of (\d+)")
+
+
+def _needs(log: str) -> dict[str, int]:
+    """Operator to the lowest opset that has it, as a converter's log tells."""
+    found: dict[str, int] = {}
+    for operator, least in _NEEDS.findall(log):
+        found[operator] = max(found.get(operator, 0), int(least))
+    return found
+
+
 def _in_worker(
-    worker: Asks, source: Source, out: Path, opset: int, timeout: float, memory: int | None
+    _toolchain: Toolchain,
+    worker: Asks,
+    source: Source,
+    out: Path,
+    opset: int,
+    timeout: float,
+    memory: int | None,
+    *,
+    verbose: bool = False,
 ) -> tuple[str, str]:
+    """Why it failed, empty where it seems not to have, and its log."""
     request = {
         "do": "convert",
         "model": str(source.model),
         "params": str(source.params),
         "opset": opset,
+        "verbose": verbose,
         "upgrade": False,  # an opset that rises by itself is one that a target may not run
         "out": str(out),
     }
     try:
         worker.ask(request, timeout=timeout)
     except WorkerError as error:
-        return explain(error, memory), ""
+        return explain(error, memory), error.log
     return "", worker.log()
 
 
 def _alone(
-    toolchain: Toolchain, source: Source, out: Path, opset: int, timeout: float, memory: int | None
+    toolchain: Toolchain,
+    _worker: Asks,
+    source: Source,
+    out: Path,
+    opset: int,
+    timeout: float,
+    memory: int | None,
+    *,
+    verbose: bool = False,
 ) -> tuple[str, str]:
     python = environment.prepare(toolchain.name)
     script = Path(__file__).with_name("alone.py")
-    command = [python, "-I", script, source.model, source.params or "", opset, out]
+    command = [python, "-I", script, source.model, source.params or "", opset, out, int(verbose)]
     folder = out.parent
     done = process.run(
         [str(part) for part in command],
         cwd=folder,
-        env={"TMPDIR": str(folder)},
+        env={"TMPDIR": str(folder), "HOME": str(folder)},
         timeout=timeout,
         memory=memory,
     )

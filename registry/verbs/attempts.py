@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shipway.registry.convert import toolchains
 from shipway.registry.convert.source import Source
-from shipway.registry.errors import ConversionError, ShipwayError, VerificationError
+from shipway.registry.errors import ConversionError, ShipwayError, UnsupportedModelError, VerificationError
 from shipway.registry.nouns import Json, Link
 from shipway.registry.process import WorkerError
 
@@ -125,7 +125,7 @@ class _Way:
         from shipway.registry.verify import measure, reference
 
         if self.toolchain is None or bench is None:
-            return graph.load(source.model), reference.OnnxReference(source.model)
+            return _as_targets_run_it(wish, graph.load(source.model)), reference.OnnxReference(source.model)
         assert source.params is not None
         raw = folder / "raw.onnx"
         pieces = mended.pieces if mended else (repairs.Piece(source.model, source.params, raw),)
@@ -158,6 +158,32 @@ class _Way:
         judge = mended.reference if mended and source.format == "pir" else source.model
         timeout = wish.config.timeout_s
         return model, reference.PaddleReference(bench, judge, source.params, folder, timeout)
+
+
+def _as_targets_run_it(wish: Wish, model: onnx.ModelProto) -> onnx.ModelProto:
+    """An ONNX model that says a higher opset than a target runs, said to be of that one where it is the same.
+
+    Raises UnsupportedModelError, naming operators and target, where an operator is newer than that.
+    """
+    from shipway.registry.convert import graph, opsets
+
+    for target, limit in wish.limits.items():
+        if graph.info(model, 0).opset > limit.opset:
+            newer = opsets.newer_than(model, limit.opset)
+            if newer:
+                listed = ", ".join(f"{operator} ({since})" for operator, since in sorted(newer.items()))
+                raise _too_new(wish, target, f"It needs opset {max(newer.values())}: {listed}.")
+            opsets.set_opset(model, limit.opset)
+    return model
+
+
+def _too_new(wish: Wish, target: str, why: str) -> UnsupportedModelError:
+    limit = wish.limits[target]
+    return UnsupportedModelError(
+        f"{wish.name} needs more than target {target!r} runs, which is opset {limit.opset} ({limit.why}).",
+        why=why,
+        remedy=f"Use other operators, or a kind or a runtime for {target!r} that is newer, in deploy.yaml.",
+    )
 
 
 def _ways(wish: Wish) -> Iterator[_Way]:
@@ -202,7 +228,16 @@ def _measured(wish: Wish, model: onnx.ModelProto, reference: Reference, path: Pa
 
 def _nothing_worked(wish: Wish, tried: Sequence[Tried]) -> ShipwayError:
     """The one error where one way was tried; else all of them, in the family of who must act."""
+    from shipway.registry.convert.running import OpsetTooLowError
+
     first = tried[0].error
+    low = next((attempt.error for attempt in tried if isinstance(attempt.error, OpsetTooLowError)), None)
+    if low is not None and wish.config.opset == "auto" and wish.limits:
+        target = min(wish.limits, key=lambda name: wish.limits[name].opset)
+        if wish.limits[target].opset <= low.opset:
+            return _too_new(wish, target, low.what)
+    if low is not None:
+        return low
     if len(tried) == 1:
         return first
     why = "\n".join(f"{attempt.way}: {attempt.why}" for attempt in tried)

@@ -129,7 +129,8 @@ def _paddle(wish: Wish, work: Path) -> Bench:
     toolchains.installed(toolchains.PAIR)
     scratch = work / "paddle"
     scratch.mkdir()
-    env = {**_scratch(scratch), **openmp.environment(scratch)}
+    # Paddle makes folders in its user's home when it is imported.
+    env = {**_scratch(scratch), "HOME": str(scratch), **openmp.environment(scratch)}
     memory = running.memory_limit(wish.config.memory)
     return Bench(lambda: Worker(toolchains.PAIR.worker, cwd=scratch, env=env, memory=memory))
 

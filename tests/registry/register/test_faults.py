@@ -106,7 +106,7 @@ def test_a_converter_that_fails(
 
 STAND_IN = """#!{python}
 import shutil, sys
-script, model, params, opset, out = sys.argv[2:]
+script, model, params, opset, out, verbose = sys.argv[2:]
 assert script.endswith("alone.py") and int(opset) == 17
 open(out, "w").close() if {empty} else shutil.copy({truth!r}, out)
 """

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from shipway.registry import catalog, files
 from shipway.registry.config.load import load_text
@@ -483,6 +483,35 @@ def test_the_runtime_of_a_target_limits_the_opset(fresh: Path, tmp_path: Path, m
     greedy = load_text(targets("fp32", opset=30), tmp_path / "p")
     with pytest.raises(ConversionError, match="'web' runs"):
         register(greedy, model_file, "net")
+
+
+LATE = "project: demo\ntargets: {box: {kind: jetson-ort, jetpack: '6.1'}}\n"
+
+
+def test_a_model_newer_than_a_target_runs_names_operator_and_target(
+    fresh: Path, tmp_path: Path, mlp: Build
+) -> None:
+    shutil.copytree(fresh, tmp_path / "p")
+    project = load_text(LATE, tmp_path / "p")
+    ceiling = project.target("box").limits().opset
+    model = mlp(opset=23)
+    assert ceiling < 23
+    model.graph.node[1].CopyFrom(helper.make_node("Swish", ["net_h"], ["net_r"]))  # in ONNX from opset 24 on
+    model.opset_import[0].version = 24
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ConversionError, match=f"target 'box' runs, which is opset {ceiling}") as caught:
+        register(project, tmp_path / "net.onnx", "net")
+    assert caught.value.why == "It needs opset 24: Swish (24)."
+    assert rows(project) == 0
+
+
+def test_a_model_that_says_a_higher_opset_than_it_needs(fresh: Path, tmp_path: Path, mlp: Build) -> None:
+    shutil.copytree(fresh, tmp_path / "p")
+    project = load_text(LATE, tmp_path / "p")
+    onnx.save(mlp(opset=23), tmp_path / "net.onnx")
+    version = register(project, tmp_path / "net.onnx", "net").version
+    assert version.opset == project.target("box").limits().opset
+    assert version.passed
 
 
 def test_a_store_that_can_not_be_written(

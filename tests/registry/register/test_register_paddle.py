@@ -45,6 +45,19 @@ class Odd(paddle.nn.Layer):
 
 paddle.seed(7)
 kind, prefix = sys.argv[1:]
+
+class Sampled(paddle.nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.first = paddle.nn.Conv2D(3, 3, 1)
+
+    def forward(self, x, grid):
+        return paddle.nn.functional.grid_sample(self.first(x), grid)
+
+if kind == "sampled":
+    specs = [InputSpec([2, 3, 8, 8], "float32", "x"), InputSpec([2, 4, 4, 2], "float32", "grid")]
+    paddle.jit.save(Sampled(), prefix, input_spec=specs)
+    raise SystemExit
 if kind == "ids":
     specs = [InputSpec([None, None], "int64", "ids"), InputSpec([None, None], "bool", "mask")]
     paddle.jit.save(Ids(), prefix, input_spec=specs)
@@ -125,6 +138,16 @@ def test_an_operator_that_nobody_maps(project: Project, tmp_path: Path) -> None:
     assert "does not map svd (in /Odd/)" in caught.value.why
     assert caught.value.remedy
     assert project.store.versions("odd") == []
+
+
+def test_an_opset_below_what_an_operator_needs(tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    save("sampled", folder)
+    low = load_text("project: demo\nconvert: {opset: 11}\n", tmp_path)
+    with pytest.raises(ConversionError, match=r"needs opset 16, more than 11: grid_sample \(16\)"):
+        register(low, folder, "sampled")
+    assert low.store.names() == []
 
 
 def test_a_program_that_paddle_can_not_read(
