@@ -20,6 +20,7 @@ from shipway.targets.manifest import Manifest, ManifestDiff
 from shipway.targets.steps import Point, Pointer, Seal, Step
 
 _T = TypeVar("_T")
+_REMEDIES = 3  # different ones that a message repeats
 AT_ONCE = 32  # hosts that are worked on at the same time
 
 
@@ -103,8 +104,9 @@ class Fleet:
             return first
         names = ", ".join(host.host for host, _ in failed)
         lines = [" ".join(f"{host.host}: {error.what} {error.why}".split()) for host, error in failed]
+        remedies = dict.fromkeys(error.remedy for _, error in failed if error.remedy)
         return DeliveryError(
             f"{len(failed)} of {len(self.hosts)} hosts failed: {names}.",
             why="\n".join(lines),
-            remedy=first.remedy,
+            remedy="\n".join(list(remedies)[:_REMEDIES]),
         )
