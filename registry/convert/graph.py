@@ -50,8 +50,8 @@ def to_bytes(model: onnx.ModelProto) -> bytes:
     if model.ByteSize() > _MOST:
         raise ConversionError(
             "The model is larger than 2 GB.",
-            why="A protobuf file can't be larger, and shipway does not yet write tensor data beside it.",
-            remedy="Register a smaller model for now.",
+            why="A protobuf file can't be larger.",
+            remedy="Save it with its data in a file of its own (onnx.save, save_as_external_data=True).",
         )
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -84,7 +84,7 @@ def info(model: onnx.ModelProto, size: int) -> OnnxInfo:
 def external_names(model: onnx.ModelProto) -> list[str]:
     """The files that hold the tensors' data, as the model names them, each once."""
     names: dict[str, None] = {}
-    for tensor in _tensors(model.graph):
+    for tensor in tensors(model.graph):
         for entry in tensor.external_data:
             if entry.key == "location":
                 names[entry.value] = None
@@ -214,17 +214,17 @@ def id_limits(model: onnx.ModelProto) -> dict[str, int]:
 # identity
 
 
-def canonical_digest(model: onnx.ModelProto) -> Digest:
+def canonical_digest(model: onnx.ModelProto, base: Path | None = None) -> Digest:
     """A name for what the model computes from what: operators, attributes, weights and interface.
 
     Names of nodes and of internal tensors, the order of independent nodes, text and IR version do not count;
     nor do the counters in the names of inputs and outputs (``softmax_11.tmp_0``), which differ between two
     exports of the same weights. Each tensor is named by the digest of the operator that makes it and of what
-    that reads (a Merkle tree), the model by its outputs'.
+    that reads (a Merkle tree), the model by its outputs'. Data outside of it lie in the folder ``base``.
     """
     graph = model.graph
     scope = {v.name: f"input {index}" for index, v in enumerate(_real_inputs(graph))}
-    heads = _hash_graph(graph, scope)
+    heads = _hash_graph(graph, scope, base)
     interface = [
         (_GENERATED.sub("#", spec.name), spec.dtype, spec.shape)
         for spec in map(_spec, [*_real_inputs(graph), *graph.output])
@@ -234,18 +234,22 @@ def canonical_digest(model: onnx.ModelProto) -> Digest:
     return Digest(_sha("model", opsets, interface, functions, heads))
 
 
-def _hash_graph(graph: onnx.GraphProto, outer: Mapping[str, str]) -> list[str]:
+def _hash_graph(graph: onnx.GraphProto, outer: Mapping[str, str], base: Path | None) -> list[str]:
     """The names (by content) of a graph's outputs, given those of everything visible from outside."""
     scope = dict(outer)
     for tensor in graph.initializer:
-        scope[tensor.name] = _hash_tensor(tensor)
+        scope[tensor.name] = _hash_tensor(tensor, base)
     for sparse in graph.sparse_initializer:
-        scope[sparse.values.name] = _sha("sparse", _hash_tensor(sparse.values), _hash_tensor(sparse.indices))
+        scope[sparse.values.name] = _sha(
+            "sparse", _hash_tensor(sparse.values, base), _hash_tensor(sparse.indices, base)
+        )
     for node in graph.node:
         if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name == "value":
-            scope[node.output[0]] = _hash_tensor(node.attribute[0].t)  # the same thing as an initializer
+            scope[node.output[0]] = _hash_tensor(
+                node.attribute[0].t, base
+            )  # the same thing as an initializer
             continue
-        attributes = sorted((a.name, _hash_attribute(a, scope)) for a in node.attribute)
+        attributes = sorted((a.name, _hash_attribute(a, scope, base)) for a in node.attribute)
         reads = [scope.get(name, f"? {name}") if name else "" for name in node.input]
         name = _sha("node", node.domain, node.op_type, attributes, reads)
         for index, output in enumerate(node.output):
@@ -254,22 +258,26 @@ def _hash_graph(graph: onnx.GraphProto, outer: Mapping[str, str]) -> list[str]:
     return [scope.get(value.name, f"? {value.name}") for value in graph.output]
 
 
-def _hash_attribute(attribute: onnx.AttributeProto, scope: Mapping[str, str]) -> str:
+def _hash_attribute(attribute: onnx.AttributeProto, scope: Mapping[str, str], base: Path | None) -> str:
     if attribute.type == onnx.AttributeProto.GRAPH:
         graph = attribute.g
         inner = {v.name: f"parameter {index}" for index, v in enumerate(graph.input)}
-        return _sha("graph", _hash_graph(graph, {**scope, **inner}))
+        return _sha("graph", _hash_graph(graph, {**scope, **inner}, base))
     if attribute.type == onnx.AttributeProto.TENSOR:
-        return _hash_tensor(attribute.t)
+        return _hash_tensor(attribute.t, base)
     copy = onnx.AttributeProto()
     copy.CopyFrom(attribute)
     copy.doc_string = ""
     return _sha("attribute", copy.SerializeToString(deterministic=True).hex())
 
 
-def _hash_tensor(tensor: onnx.TensorProto) -> str:
+def _hash_tensor(tensor: onnx.TensorProto, base: Path | None) -> str:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL and base is not None:
+        from shipway.registry.convert import external
+
+        return external.digest(tensor, base)
     digest = hashlib.sha256(f"tensor {tensor.data_type} {list(tensor.dims)} ".encode())
-    if tensor.HasField("raw_data") and tensor.data_location != onnx.TensorProto.EXTERNAL:
+    if tensor.HasField("raw_data"):
         digest.update(tensor.raw_data)
     elif tensor.data_type == onnx.TensorProto.STRING:
         digest.update(repr(list(tensor.string_data)).encode())
@@ -306,7 +314,7 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             yield from nodes(inner)
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -314,7 +322,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield attribute.t
             yield from attribute.tensors
         for inner in _subgraphs(node):
-            yield from _tensors(inner)
+            yield from tensors(inner)
 
 
 def _operator(node: onnx.NodeProto) -> str:

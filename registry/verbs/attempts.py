@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from shipway.registry.verify.reference import Reference
 
 
+DATA = "model.onnx.data"  # beside the graph where a model is too large for one file
+
+
 @dataclass(frozen=True, slots=True)
 class Tried:
     """A way that did not lead to a model whose numbers are right."""
@@ -121,11 +124,15 @@ class _Way:
         self, wish: Wish, source: Source, mended: Mended | None, folder: Path, bench: Bench | None
     ) -> tuple[onnx.ModelProto, Reference]:
         """The converted model, which loads, and who says what its numbers must be."""
-        from shipway.registry.convert import graph, repairs, running
+        from shipway.registry.convert import external, graph, repairs, running
         from shipway.registry.verify import measure, reference
 
         if self.toolchain is None or bench is None:
-            return _as_targets_run_it(wish, graph.load(source.model)), reference.OnnxReference(source.model)
+            large = bool(source.external) and external.is_large(source.model)
+            given = graph.load(source.model, data=not large)
+            if large:
+                external.gather(given, source.model.parent, folder.parent / DATA)
+            return _as_targets_run_it(wish, given), reference.OnnxReference(source.model)
         assert source.params is not None
         raw = folder / "raw.onnx"
         pieces = mended.pieces if mended else (repairs.Piece(source.model, source.params, raw),)
@@ -214,6 +221,7 @@ def _measured(wish: Wish, model: onnx.ModelProto, reference: Reference, path: Pa
         tolerance=tolerance,
         samples=samples,
     )
+    reference.close()
     graph.name_output_axes(model, proof.seen())
     path.write_bytes(graph.to_bytes(model))
     link = proof.link(path, "onnx", tolerance)

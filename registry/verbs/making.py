@@ -93,14 +93,23 @@ def verified(
     folder = _made(work / "version")
     path = folder / "model.onnx"
     found.path.replace(path)
-    with clock.phase("optimise"):
-        model, refusal = _optimised(found.model, path, found.proof, links, work, wish.config.allowed("fp32"))
+    data = [moved.rename(folder / attempts.DATA)] if (moved := work / attempts.DATA).exists() else []
+    if data:
+        model, refusal = found.model, "not optimised: it is too large for one file"
+    else:
+        with clock.phase("optimise"):
+            tolerance = wish.config.allowed("fp32")
+            model, refusal = _optimised(found.model, path, found.proof, links, work, tolerance)
     proof = found.proof
-    info = graph.info(model, path.stat().st_size)
+    info = graph.info(model, 0)
     notes = [refusal] if refusal else []
-    variants = [Variant("fp32", (files.describe(path, "model.onnx"),), tuple(links))]
+    variants = [
+        Variant("fp32", tuple(files.describe(file, file.name) for file in (path, *data)), tuple(links))
+    ]
     with clock.phase("variants"):
         others = sorted(set(wish.precisions) - {"fp32"})
+        if data and others:
+            raise _too_large(wish, others[0])
         variants += [_variant(wish, precision, path, proof, work, folder) for precision in others]
         latency = {
             v.precision: proof.median_ms(folder / catalog.location(v.files[0], v.precision)) for v in variants
@@ -110,7 +119,7 @@ def verified(
     draft = ModelVersion(
         name=wish.name,
         version=0,
-        digest=graph.canonical_digest(model),
+        digest=graph.canonical_digest(model, folder),
         source=identity,
         toolchain=found.toolchain,
         opset=info.opset,
@@ -131,6 +140,15 @@ def verified(
         },
     )
     return draft, folder, example
+
+
+def _too_large(wish: Wish, precision: str) -> ConversionError:
+    asking = ", ".join(repr(target) for target in wish.precisions[precision])
+    return ConversionError(
+        f"{wish.name} is too large to be brought to {precision}, which target {asking} asks for.",
+        why="What does it holds the whole model in one file of at most 2 GB.",
+        remedy=f"Set precision: fp32 for {asking} in deploy.yaml.",
+    )
 
 
 def _import_early() -> None:

@@ -27,6 +27,9 @@ class Reference(Protocol):
     def run(self, cases: Sequence[Case]) -> list[list[Array]]:
         """The outputs of each case, in order. Raises ConversionError where the model can't run one."""
 
+    def close(self) -> None:
+        """Free the memory that it takes; nothing is run on it afterwards."""
+
 
 class PaddleReference:
     """Paddle Inference in a worker; arrays travel through files in ``work``."""
@@ -64,6 +67,9 @@ class PaddleReference:
                 results.append([outputs[key] for key in sorted(outputs)])
         return results
 
+    def close(self) -> None:
+        """Its memory is the worker's, which is ended on its own."""
+
 
 class OnnxReference:
     """ONNX Runtime with every optimisation off: as near to the graph's letter as it gets."""
@@ -75,3 +81,6 @@ class OnnxReference:
 
     def run(self, cases: Sequence[Case]) -> list[list[Array]]:
         return measure.run(self._session, cases)
+
+    def close(self) -> None:
+        self._session = None
