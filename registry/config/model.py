@@ -138,13 +138,18 @@ class ModelConfig(ConvertConfig):
     """What one model does differently: any key of ``convert``."""
 
 
-class StoreConfig(Section):
-    """Where files, bundles and the ledger are kept: a folder, or a bucket with how to reach it."""
+class S3Config(Section):
+    """How an S3 service is reached. Credentials are found as AWS tools find them."""
 
-    to: _To = Field(description="a folder, or s3://bucket/prefix")
     endpoint: str | None = Field(default=None, description="URL of an S3-compatible service that is not AWS")
     region: str | None = Field(default=None, description="region of the bucket")
     profile: str | None = Field(default=None, description="profile in the AWS configuration")
+
+
+class StoreConfig(S3Config):
+    """Where files, bundles and the ledger are kept: a folder, or a bucket with how to reach it."""
+
+    to: _To = Field(description="a folder, or s3://bucket/prefix")
 
     @model_validator(mode="before")
     @classmethod
@@ -199,6 +204,9 @@ class PlacementConfig(Section):
         default=[], description="hosts that stand in for {host} in an ssh:// destination"
     )
     waves: list[_Wave] = Field(default=[], description="how many hosts at a time: numbers or shares")
+    s3: S3Config | None = Field(
+        default=None, description="how the service of s3:// is reached; none: as the store's, if that is one"
+    )
     ssh: SshConfig = Field(
         default_factory=SshConfig.model_construct, description="how the hosts of ssh:// are reached"
     )
@@ -208,6 +216,8 @@ class PlacementConfig(Section):
 
     @model_validator(mode="after")
     def _fitting(self) -> PlacementConfig:
+        if not self.to.startswith("s3://") and self.s3 is not None:
+            raise ValueError("s3: for s3:// destinations only")
         own = {"hosts", "waves", "ssh"} & self.model_fields_set
         if not self.to.startswith("ssh://") and own:
             raise ValueError(f"{', '.join(sorted(own))}: for ssh:// destinations only")

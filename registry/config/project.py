@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from shipway.registry.config import document
 from shipway.registry.config.check import suggestion
-from shipway.registry.config.model import DeployConfig, EnvironmentConfig, PlacementConfig
+from shipway.registry.config.model import DeployConfig, EnvironmentConfig, PlacementConfig, S3Config
 from shipway.registry.errors import ConfigError, UsageError
 from shipway.registry.store.store import Store
 
 if TYPE_CHECKING:
+    from shipway.registry.s3.bucket import Service
     from shipway.targets.base import Target
     from shipway.targets.deliveries.base import Delivery
 
@@ -48,12 +50,15 @@ class Project:
 
     @cached_property
     def store(self) -> Store:
-        """Made when first asked for. Raises ConfigError for what is not there yet."""
+        """Made when first asked for; a bucket's files are fetched once, into ``.shipway/cache``."""
+        to = self.config.store.to
+        if to.startswith("s3://"):
+            from shipway.registry.store.s3 import S3Objects
+
+            with self._naming("store"):
+                return Store(S3Objects(to, self.path(".shipway/cache"), _service(self.config.store)))
         from shipway.registry.store.folder import FolderObjects
 
-        to = self.config.store.to
-        if "://" in to:
-            raise self._not_yet("store", to)
         return Store(FolderObjects(self.path(to)))
 
     @property
@@ -107,16 +112,33 @@ class Project:
         return {name: placement for name, placement in there.items() if not targets or name in targets}
 
     def delivery(self, environment: str, target: str) -> Delivery:
-        """Performs steps at the destination. Raises UsageError, or ConfigError for what is not yet there."""
+        """Performs steps at the destination. Raises UsageError; ConfigError for an address that is none."""
+        placement = self.placements(environment, [target])[target]
+        if placement.to.startswith("ssh://"):
+            return self._hosts(environment, target, placement)
+        if placement.to.startswith("s3://"):
+            with self._naming("environments", environment, target, "to"):
+                return self._bucket(placement)
         from shipway.targets.deliveries.folder import FolderDelivery
 
-        placement = self.placements(environment, [target])[target]
-        to = placement.to
-        if to.startswith("ssh://"):
-            return self._hosts(environment, target, placement)
-        if "://" in to:
-            raise self._not_yet(f"environments.{environment}.{target}.to", to)
-        return FolderDelivery(self.path(to), self.store.open)
+        return FolderDelivery(self.path(placement.to), self.store.open)
+
+    def _bucket(self, placement: PlacementConfig) -> Delivery:
+        """Reached as it says, or as the store is: then what the store has is copied within the service."""
+        from shipway.registry.store.s3 import origin
+        from shipway.targets.deliveries.s3 import S3Delivery
+
+        service = _service(placement.s3 or self.config.store)
+        return S3Delivery(placement.to, self.store.open, service, origin=origin(self.store))
+
+    @contextlib.contextmanager
+    def _naming(self, *path: str) -> Iterator[None]:
+        """Errors about an address begin with its place in the file."""
+        try:
+            yield
+        except ConfigError as error:
+            error.what = f"{self.where(*path)}: {error.what}"
+            raise
 
     def _hosts(self, environment: str, target: str, placement: PlacementConfig) -> Delivery:
         """One host, or several as one destination."""
@@ -134,13 +156,10 @@ class Project:
             self.path(placement.ssh.known_hosts) if placement.ssh.known_hosts else None,
             tuple(map(self.path, placement.ssh.keys)),
         )
-        try:
+        with self._naming("environments", environment, target, "to"):
             if not placement.hosts:
                 return SshDelivery(Address.parse(placement.to), self.store.open, options)
             addresses = [for_host(placement.to, host) for host in placement.hosts]
-        except ConfigError as error:
-            error.what = f"{self.where('environments', environment, target, 'to')}: {error.what}"
-            raise
         return Fleet(placement.to, [SshDelivery(address, self.store.open, options) for address in addresses])
 
     def target(self, name: str) -> Target:
@@ -156,10 +175,8 @@ class Project:
             )
         return load_kind(found.kind)(found.options)
 
-    def _not_yet(self, key: str, value: str) -> ConfigError:
-        scheme = value.partition("://")[0]
-        return ConfigError(
-            f"{self.where(*key.split('.'))}: {scheme}:// is not there yet.",
-            why=f"{value} is read and checked, but this version of shipway only writes to folders.",
-            remedy="Use a folder for now, such as ./deployed.",
-        )
+
+def _service(config: S3Config) -> Service:
+    from shipway.registry.s3.bucket import Service
+
+    return Service(endpoint=config.endpoint, region=config.region, profile=config.profile)

@@ -165,9 +165,7 @@ def _destinations(project: Project) -> Iterator[Finding]:
         for target, placement in body.targets.items():
             name = f"{stage}/{target}"
             if "://" in placement.to:
-                yield Finding(
-                    name, "missing", placement.to, "promote", "Not there yet: use a folder for now."
-                )
+                yield _elsewhere(project, stage, target)
                 continue
             folder = project.path(placement.to)
             near = next(path for path in (folder, *folder.parents) if path.exists())
@@ -175,6 +173,18 @@ def _destinations(project: Project) -> Iterator[Finding]:
                 yield Finding(name, "ok", placement.to, "promote")
             else:
                 yield Finding(name, "broken", f"{near} can't be written", "promote", "Mend its permissions.")
+
+
+def _elsewhere(project: Project, stage: str, target: str) -> Finding:
+    """A bucket or hosts, asked what is live there."""
+    name, to = f"{stage}/{target}", project.placements(stage, [target])[target].to
+    try:
+        project.delivery(stage, target).pointer()
+    except ShipwayError as error:
+        return Finding(
+            name, "broken", " ".join(filter(None, (error.what, error.why))), "promote", error.remedy
+        )
+    return Finding(name, "ok", to, "promote")
 
 
 def without_password(uri: str) -> str:

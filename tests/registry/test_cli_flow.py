@@ -202,11 +202,11 @@ def test_a_destination_that_cannot_be_written_ends_with_8(project: Path, shipway
     assert shipway.json("status")["environments"]["staging"]["jetson"]["version"] is None
 
 
-@pytest.mark.parametrize("to", ["s3://bucket/prod"])
-def test_destinations_that_are_not_there_yet_end_with_3(to: str, project: Path, shipway: Shipway) -> None:
-    (project / "deploy.yaml").write_text(PROJECT.replace("./deployed/staging/jetson", to))
+def test_waves_that_are_not_there_yet_end_with_3(project: Path, shipway: Shipway) -> None:
+    host = '"ssh://deploy@{host}/opt/acme", hosts: [line-1], waves: [1]'
+    (project / "deploy.yaml").write_text(PROJECT.replace("./deployed/staging/jetson", host))
     error = shipway.json("promote", "ocr/1", "--to", "staging", exit=3)["error"]
-    assert error["what"].startswith("deploy.yaml:7: environments.staging.jetson.to: ")
+    assert error["what"].startswith("deploy.yaml:7: environments.staging.jetson.waves: ")
     assert "not there yet" in error["what"]
 
 

@@ -205,6 +205,10 @@ WRONG_PLACES = {
         "  prod: {a: {to: x, hosts: [h]}}",
         "hosts: for ssh:// destinations only",
     ),
+    "service of a folder": (
+        "  prod: {a: {to: x, s3: {region: eu-central-1}}}",
+        "s3: for s3:// destinations only",
+    ),
     "no hosts": ('  prod: {a: {to: "ssh://u@{host}/x"}}', "'to' names {host}, so it needs hosts"),
     "hostile host": (
         "  prod: {a: {to: ssh://h/x, hosts: [-oProxyCommand=x]}}",
@@ -295,22 +299,18 @@ def test_paths_start_at_the_files_folder(tmp_path: Path) -> None:
     assert found.templates == tmp_path / "t"
 
 
-@pytest.mark.parametrize(
-    ("target", "what"),
-    [
-        ("browser", "deploy.yaml:10: environments.prod.browser.to: s3:// is not there yet."),
-        ("jetson", "deploy.yaml:11: environments.prod.jetson.waves: waves are not there yet."),
-    ],
-)
-def test_what_is_not_there_yet_says_so_with_key_and_line(target: str, what: str) -> None:
+def test_what_is_not_there_yet_says_so_with_key_and_line() -> None:
     with pytest.raises(ConfigError) as caught:
-        project(WHOLE).delivery("prod", target)
-    assert caught.value.what == what
+        project(WHOLE).delivery("prod", "jetson")
+    assert caught.value.what == "deploy.yaml:11: environments.prod.jetson.waves: waves are not there yet."
 
 
-def test_a_bucket_as_store_is_not_there_yet() -> None:
-    with pytest.raises(ConfigError, match=r"deploy.yaml:2: store: s3:// is not there yet"):
-        _ = project(f"{HEAD}store: {{to: s3://bucket/prefix, region: eu-central-1}}\n").store
+def test_a_bucket_as_destination_or_store() -> None:
+    assert project(WHOLE).delivery("prod", "browser").address.startswith("s3://")
+    found = project(f"{HEAD}store: {{to: s3://bucket/prefix, region: eu-central-1}}\n")
+    assert found.store.objects.address == "s3://bucket/prefix"
+    with pytest.raises(ConfigError, match=r"deploy.yaml:2: store: .* is no place in an S3 service"):
+        _ = project(f"{HEAD}store: s3://Not_A_Bucket/x\n").store
 
 
 def test_unknown_names_on_the_command_line_are_wrong_usage() -> None:

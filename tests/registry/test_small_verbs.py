@@ -82,16 +82,16 @@ def test_doctor_finds_a_server_that_is_down_and_hides_the_password(tmp_path: Pat
     assert without_password("https://mlflow.acme.com") == "https://mlflow.acme.com"
 
 
-def test_doctor_finds_destinations_that_cannot_be_written_or_are_not_there_yet(tmp_path: Path) -> None:
+def test_doctor_finds_destinations_that_cannot_be_written_or_reached(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     text = (
         "project: acme\n"
         "targets: {a: {kind: browser-wasm}, b: {kind: browser-wasm}, c: {kind: browser-wasm}}\n"
-        "environments: {prod: {a: {to: ./file/x}, b: {to: s3://b/p}, c: {to: ./out}}}\n"
+        "environments: {prod: {a: {to: ./file/x}, b: {to: ssh://127.0.0.1:9/opt/acme}, c: {to: ./out}}}\n"
     )
     found = doctor(make(tmp_path, text))
     states = {item.name: item.state for item in found if item.name.startswith("prod/")}
-    assert states == {"prod/a": "broken", "prod/b": "missing", "prod/c": "ok"}
+    assert states == {"prod/a": "broken", "prod/b": "broken", "prod/c": "ok"}
 
 
 def test_versions_come_from_the_store_without_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
