@@ -84,7 +84,7 @@ def sources(work: Path, only: str) -> Iterator[tuple[str, list[str | Path]]]:
     script = HERE.parent / "tests" / "corpus" / "make.py"
     for name in CORPUS:
         if only in name:
-            made = [sys.executable, script, "--out", work / "corpus", "--only", name]
+            made = [sys.executable, str(script), "--out", str(work / "corpus"), "--only", name]
             subprocess.run(made, check=True, stdout=subprocess.DEVNULL)
             folder = work / "corpus" / name
             samples = work / "samples" / name
@@ -113,7 +113,7 @@ def cells(home: Path, name: str, what: list[str | Path]) -> Iterator[Cell]:
 
 def checked(home: Path, name: str, kind: str, precision: str, out: Path) -> Cell:
     code, told = shipway(home, "verify", out, allowed=(0, WRONG_NUMBERS))
-    found = told["check"] if code == 0 else {"passed": False}
+    found: dict[str, Any] = told["check"] if code == 0 else {"passed": False}
     bundle = json.loads((out / "bundle.json").read_text())
     size = sum(file["size"] for file in bundle["files"]) + (out / "bundle.json").stat().st_size
     floor = sum(file["size"] for file in bundle["files"] if _floor(file["path"], bundle["graph"]))
@@ -132,7 +132,7 @@ def checked(home: Path, name: str, kind: str, precision: str, out: Path) -> Cell
 
 
 def _floor(path: str, graph: str) -> bool:
-    """Whether a file is the model (its graph and the data beside it) or a runtime."""
+    """Whether a file is the model (its graph and the data beside it) or a runtime, compressed forms too."""
     return path.startswith((graph, "ort/"))
 
 

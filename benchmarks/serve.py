@@ -1,6 +1,6 @@
 """The bundle's server against ONNX Runtime called in a loop, on PP-OCRv4 rec, in one run.
 
-    python benchmarks/serve.py [--threads 1] [--rounds 8] [--against NAME=PORT[/json]]...
+    python benchmarks/serve.py [--threads 1] [--rounds 20] [--against NAME=PORT[/json]]...
 
 Loop and server take turns (A B A C A B A C ...), each for the same seconds with the same number of threads
 for a run; a ratio is of neighbours. Requests carry tensors as bytes (``/json``: as JSON text, for servers
@@ -33,7 +33,7 @@ sys.path.insert(0, str(HERE.parent / "demo"))
 import models  # noqa: E402
 
 CONNECTIONS = 2
-SECONDS = 3.0
+SECONDS = 1.0
 X = np.random.default_rng(0).standard_normal((1, 3, 48, 320)).astype("<f4")
 TENSOR: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": list(X.shape)}
 CONFIG = """\
@@ -138,7 +138,7 @@ def clients(port: int, as_json: bool = False) -> Callable[[], float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of one run")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--against", action="append", default=[], metavar="NAME=PORT[/json]")
     parser.add_argument("--bundle", type=Path, help="a bundle made earlier, in place of a new one")
     arguments = parser.parse_args()

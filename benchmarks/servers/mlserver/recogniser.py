@@ -1,6 +1,8 @@
 """PP-OCRv4 rec on MLServer, for ``serve.py --against mlserver=8080/json``, as it reads JSON alone.
 
-    pip install mlserver onnxruntime        (in an environment of its own: 0.4 GB)
+In an environment of its own (0.4 GB):
+
+    pip install mlserver onnxruntime
     BUNDLE=... mlserver start benchmarks/servers/mlserver
 """
 
