@@ -14,6 +14,7 @@ from typing import ClassVar
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shipway.registry.nouns import Digest, Json, TensorSpec
+from shipway.targets import squeeze
 from shipway.targets.base import BundlePlan, BundleWriter, RuntimeLimits, TargetOptions, VerifiedModel
 from shipway.targets.limits import Size, onnx_runtime
 from shipway.targets.parts import OnnxRuntimeKind, Threads, Version, facts, place_model, place_proof
@@ -28,6 +29,15 @@ _RUNTIME = {
     "dist/ort-wasm-simd-threaded.mjs": "ort/ort-wasm-simd-threaded.js",
     "dist/ort-wasm-simd-threaded.wasm": "ort/ort-wasm-simd-threaded.wasm",
 }
+
+_MODULE = ("model.js", "model.d.ts", "golden.js", "sw.js", "package.json", "check.mjs")
+_PAGE = ("index.html", "page.js", "try.js", "page.css")
+_HOSTING = (
+    "hosting/nginx.conf",
+    "hosting/_headers",
+    "hosting/cloudfront.json",
+    "hosting/cloudfront-function.js",
+)
 
 _ARRAYS = {  # numpy's name: JavaScript's typed array
     **{f"int{bits}": f"Int{bits}Array" for bits in (8, 16, 32)},
@@ -48,6 +58,7 @@ class BrowserOptions(TargetOptions):
     threads: Threads = Field(
         0, description="threads where the page is cross-origin isolated; 0: half the cores, 4 at most"
     )
+    brotli: bool = Field(True, description="put .br copies of the model and the runtime beside the originals")
     runtime_version: Version = Field(PINNED, description="release of onnxruntime-web")
     runtime_integrity: str = Field(
         INTEGRITY, pattern=r"^sha512-[A-Za-z0-9+/]{86}==$", description="npm's integrity of that release"
@@ -83,8 +94,9 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
         return onnx_runtime(self.chosen.runtime_version, size=self.chosen.size_limit)
 
     def fingerprint(self) -> Sequence[Digest]:
-        """The runtime's files follow from the package, and that from its integrity."""
-        return (Digest.of(self.chosen.runtime_integrity.encode()),)
+        """The runtime's files follow from the package's integrity, compressed copies from the library."""
+        copies = (squeeze.release(),) if self.chosen.brotli else ()
+        return tuple(Digest.of(text.encode()) for text in (self.chosen.runtime_integrity, *copies))
 
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
         from shipway.targets import npm
@@ -97,6 +109,9 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
         )
         for name, content in npm.read_members(package, list(_RUNTIME)).items():
             out.write(_RUNTIME[name], content)
+            self._squeeze(_RUNTIME[name], content, squeeze.CODE, out)
+        for file in model.variant.files:
+            self._squeeze(file.path, out.open(file).read_bytes(), squeeze.WEIGHTS, out)
         values = {
             **facts(model),
             "runtime_version": options.runtime_version,
@@ -110,15 +125,7 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
                 "sideEffects": False,
             },
         }
-        for name in ("model.js", "model.d.ts", "golden.js", "check.mjs", "index.html", "page.js"):
-            out.render(name, name, **values)
-        for name in (
-            "package.json",
-            "hosting/nginx.conf",
-            "hosting/_headers",
-            "hosting/cloudfront.json",
-            "README.md",
-        ):
+        for name in (*_MODULE, *_PAGE, *_HOSTING, "README.md"):
             out.render(name, name, **values)
         runtime: dict[str, Json] = {
             "name": PACKAGE,
@@ -130,6 +137,13 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
             "model_files": [file.path for file in model.variant.files],
         }
         return BundlePlan(graph, ("node", "check.mjs"), runtime)
+
+    def _squeeze(self, path: str, content: bytes, quality: int, out: BundleWriter) -> None:
+        if not self.chosen.brotli:
+            return
+        copy = squeeze.copy(content, quality, keep=quality == squeeze.CODE)
+        if copy is not None:
+            out.write(f"{path}.br", copy)
 
 
 def _types(specs: Sequence[TensorSpec]) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
-"""``mobile-ort``: the model for ONNX Runtime on Android and iOS, with wrappers and updaters in Kotlin and Swift.
+"""``mobile-ort``: the model for ONNX Runtime on phones, with wrappers and updaters in Kotlin and Swift.
 
-The model stays ``.onnx`` unless ``format: ort`` asks for the smaller runtime's own format (see ``ort_format``).
-``required_operators.config`` lists what a runtime built for this model alone must hold, in the precision at hand
+The model stays ``.onnx`` unless ``format: ort`` asks for the runtime's own format (see ``ort_format``).
+``required_operators.config`` lists what a runtime built for this model alone must hold, by the graph in use
 (https://onnxruntime.ai/docs/reference/operators/reduced-operator-config-file.html).
 """
 

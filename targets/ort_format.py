@@ -1,9 +1,9 @@
 """ONNX to the ``.ort`` format, by ONNX Runtime's own converter, run in a child process.
 
 The format goes with the release of the runtime that wrote it
-(https://onnxruntime.ai/docs/performance/model-optimizations/ort-format-models.html), so the converter must be of
-the release that the bundle is made for. The converter orders tensors by where they lie in memory: two runs give
-files of equal content and other bytes. The store remembers what was built, so one store gives one bundle.
+(https://onnxruntime.ai/docs/performance/model-optimizations/ort-format-models.html), so the converter must be
+of the release that the bundle is made for. The converter orders tensors by where they lie in memory: two runs
+give files of equal content and other bytes. The store remembers what was built: one store gives one bundle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
 
 def converter(wanted: str) -> str:
-    """The exact version of the converter installed here; ConfigError where it is not of release ``wanted``."""
+    """The version of the converter installed here; ConfigError where it is not of release ``wanted``."""
     for package in _PACKAGES:
         try:
             found = importlib.metadata.version(package)

@@ -10,29 +10,74 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import brotli
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from shipway.registry.errors import ConfigError
-from shipway.targets import npm
+from shipway.targets import npm, squeeze
 from shipway.targets.browser_wasm import INTEGRITY, PACKAGE, PINNED, BrowserOptions
 
 OTHER = f"sha512-{base64.b64encode(hashlib.sha512(b'').digest()).decode()}"
 
 
-def test_the_smallest_runtime_travels_and_nothing_else_of_the_package(tiny: Any) -> None:
+def test_the_smallest_runtime_travels_and_little_else(tiny: Any) -> None:
     manifest = tiny.build("browser-wasm")
-    runtime = {file.path: file.size for file in manifest.files if file.path.startswith("ort/")}
+    copies = {file.path: file.size for file in manifest.files if file.path.endswith(".br")}
+    runtime = {
+        file.path: file.size
+        for file in manifest.files
+        if file.path.startswith("ort/") and file.path not in copies
+    }
     assert set(runtime) == {
         "ort/ort.wasm.min.js",
         "ort/ort-wasm-simd-threaded.js",
         "ort/ort-wasm-simd-threaded.wasm",
     }
-    model = tiny.model().info.size
-    golden = sum(file.size for file in tiny.version.golden)
-    overhead = manifest.size - sum(runtime.values()) - model - golden
-    assert overhead < 50_000  # bytes: page, module, check, README, manifest
+    overhead = manifest.size - sum(runtime.values()) - sum(copies.values()) - tiny.model().info.size
+    assert overhead < 200_000  # bytes: page, module, check, golden slice, assets, README, manifest
     assert manifest.runtime["version"] == PINNED
+
+
+def test_compressed_copies_lie_beside_the_runtime_and_the_model(
+    make_version: Callable[..., Any], tmp_path: Path
+) -> None:
+    weights = np.zeros((4, 3), np.float32)
+    made = make_version(weights=weights, golden_weights=weights, external=True)
+    manifest = made.export("browser-wasm", tmp_path / "out")
+    copies = {file.path: file.size for file in manifest.files if file.path.endswith(".br")}
+    assert set(copies) == {
+        "model.onnx.br",
+        "model.onnx.data.br",
+        "ort/ort.wasm.min.js.br",
+        "ort/ort-wasm-simd-threaded.js.br",
+        "ort/ort-wasm-simd-threaded.wasm.br",
+    }
+    for path in copies:
+        copy = (tmp_path / "out" / path).read_bytes()
+        assert brotli.decompress(copy) == (tmp_path / "out" / path.removesuffix(".br")).read_bytes()
+    wasm = manifest.file("ort/ort-wasm-simd-threaded.wasm")
+    assert wasm is not None
+    assert copies["ort/ort-wasm-simd-threaded.wasm.br"] < wasm.size / 5
+    plain = made.build("browser-wasm", brotli=False)
+    assert not any(file.path.endswith(".br") for file in plain.files)
+
+
+def test_copies_are_made_again_where_the_kept_ones_are_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIPWAY_CACHE", str(tmp_path))
+    content = b"a page of text " * 100
+    made = squeeze.copy(content, squeeze.CODE, keep=True)
+    (kept,) = (tmp_path / "brotli").iterdir()
+    assert kept.read_bytes() == made
+    for damage in (b"", b"nonsense", brotli.compress(b"something else")):
+        kept.write_bytes(damage)
+        assert squeeze.copy(content, squeeze.CODE, keep=True) == made
+        assert kept.read_bytes() == made
+    noise = np.random.default_rng(1).bytes(10_000)
+    assert squeeze.copy(noise, squeeze.WEIGHTS) is None
 
 
 def test_a_damaged_model_is_refused_with_its_name(

@@ -1,54 +1,75 @@
-"""``browser-wasm`` in a real browser: Chromium opens pages that post what they saw back to the test."""
+"""``browser-wasm`` in headless Chromium, from a destination's folder over HTTP."""
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import functools
+import http.client
 import http.server
 import json
-import queue
 import shutil
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from shipway.registry.nouns import File, TensorSpec, Variant
+from shipway.registry.verify import slice as golden
+from shipway.targets.manifest import Manifest
+from shipway.targets.steps import Pointer, Release
 
 pytestmark = pytest.mark.real
 
-SHOWN = """<!doctype html><iframe src="/releases/r1/index.html"></iframe><script type="module">
-const frame = document.querySelector("iframe");
-while (!frame.contentWindow.report) await new Promise((done) => setTimeout(done, 50));
-const verdict = frame.contentDocument.getElementById("verdict").textContent;
-const rows = [...frame.contentDocument.querySelectorAll("#outputs tr")].map((row) => row.textContent);
-const seen = { report: frame.contentWindow.report, verdict, rows, isolated: crossOriginIsolated };
-await fetch("/seen", { method: "POST", body: JSON.stringify(seen) });
-</script>"""
+ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+PATIENCE = 60_000  # milliseconds, for a busy machine
 
-FOLLOWED = """<!doctype html><script type="module">
-import { loadCurrent } from "/releases/r1/model.js";
-const x = { data: Float32Array.of(1, 2, 3, 4), dims: [1, 4] };
-async function once() {
+FOLLOW = """async ([release, x]) => {
+  const { loadCurrent, offline } = await import(`/releases/${release}/model.js`);
   const model = await loadCurrent("/current.json");
-  const { y } = await model.run({ x });
-  const seen = { version: model.bundle.model.version, y: [...y.data], verified: model.verified };
-  return await (await fetch("/seen", { method: "POST", body: JSON.stringify(seen) })).text();
-}
-while ((await once()) === "again");
-</script>"""
+  const { y } = await model.run({ x: { data: Float32Array.from(x), dims: [1, 4] } });
+  const { verified, stale, pointer } = model;
+  return { version: model.bundle.model.version, y: [...y.data], verified, stale: stale ?? "", pointer,
+           offline: await offline("/sw.js") };
+}"""
 
 
+@dataclass
 class Site:
-    """Serves ``root``; each page's POST lands in ``seen`` and is answered by what ``after`` returns."""
+    """A destination's folder and how it is served; ``asked`` are the paths that reached the server."""
 
-    def __init__(self, root: Path, *, isolated: bool = False) -> None:
-        self.root = root
-        self.isolated = isolated
-        self.seen: queue.Queue[Any] = queue.Queue()
-        self.after: Callable[[], str] = lambda: ""
+    root: Path
+    headers: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    url: str = ""
+    stop: Callable[[], None] = lambda: None
+
+    def release(self, made: Any, **options: Any) -> Manifest:
+        manifest: Manifest = made.build("browser-wasm", **options)
+        made.export("browser-wasm", self.root / "releases" / manifest.release_id, **options)
+        return manifest
+
+    def point(self, manifest: Manifest, serial: int) -> None:
+        release = Release(manifest)
+        pointer = Pointer(
+            "prod", "web", serial, manifest.model, manifest.version, release.bundle, manifest.release_id
+        )
+        (self.root / "current.json").write_text(json.dumps(pointer.to_json()))
+
+    def page(self, manifest: Manifest) -> str:
+        return f"{self.url}/releases/{manifest.release_id}/index.html"
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -57,102 +78,307 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*arguments, directory=str(site.root))
 
     def end_headers(self) -> None:
-        if self.site.isolated:
-            self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-            self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        # What works without a network must not owe it to the browser's own cache.
+        for name, value in {"Cache-Control": "no-store", **self.site.headers}.items():
+            self.send_header(name, value)
         super().end_headers()
 
-    def do_POST(self) -> None:
-        self.site.seen.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        answer = self.site.after().encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
+    def do_GET(self) -> None:
+        self.site.asked.append(self.path)
+        super().do_GET()
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-@contextmanager
-def opened(site: Site, page: str, profile: Path) -> Iterator[None]:
-    """Chromium at ``page`` of the site, as long as the block runs."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "tools/install-real-parts.sh installs Chromium"
-    handler = functools.partial(Handler, site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://localhost:{server.server_address[1]}/{page}"
-        argv = [
-            chromium,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            f"--user-data-dir={profile}",
-            url,
-        ]
-        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
-            try:
-                yield
-            finally:
-                browser.terminate()
-                server.shutdown()
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path / "site")
+    site.root.mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, site))
+    server.daemon_threads = True
+    server.block_on_close = False
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+
+    site.url, site.stop = f"http://localhost:{server.server_address[1]}", stop
+    yield site
+    site.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    assert program, "tools/install-real-parts.sh installs Chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    context = chromium.new_context(viewport={"width": 900, "height": 1100})
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+def report_of(page: Page) -> Any:
+    page.wait_for_function("window.report !== undefined")
+    return page.evaluate("window.report")
 
 
 @pytest.mark.parametrize("isolated", [True, False])
-def test_the_page_shows_a_passed_check(tiny: Any, tmp_path: Path, isolated: bool) -> None:
-    site = Site(tmp_path / "site", isolated=isolated)
-    tiny.export("browser-wasm", site.root / "releases" / "r1")
-    (site.root / "shown.html").write_text(SHOWN)
-    with opened(site, "shown.html", tmp_path / "profile"):
-        seen = site.seen.get(timeout=60)
-    assert seen["report"]["passed"] is True
-    assert seen["report"]["max_abs"] <= 1e-6
-    assert seen["report"]["provider"] == "wasm"
-    assert seen["isolated"] is isolated
-    assert seen["verdict"].startswith("Passed")
-    assert len(seen["rows"]) == 1
-    assert seen["rows"][0].startswith("y")
+def test_the_page_shows_a_passed_check(tiny: Any, site: Site, page: Page, isolated: bool) -> None:
+    site.headers = ISOLATED if isolated else {}
+    manifest = site.release(tiny, threads=2)
+    page.goto(site.page(manifest))
+    report = report_of(page)
+    assert page.evaluate("crossOriginIsolated") is isolated
+    assert report["passed"] is True
+    assert report["max_abs"] <= 1e-6
+    assert (report["provider"], report["threads"]) == ("wasm", 2 if isolated else 1)
+    assert page.inner_text("#verdict").startswith("Passed")
+    assert page.inner_text("#outputs tr").startswith("y")
 
 
-def test_the_page_refuses_a_damaged_model(tiny: Any, tmp_path: Path) -> None:
-    site = Site(tmp_path / "site")
-    tiny.export("browser-wasm", site.root / "releases" / "r1")
-    graph = site.root / "releases" / "r1" / "model.onnx"
-    graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
-    (site.root / "shown.html").write_text(SHOWN)
-    with opened(site, "shown.html", tmp_path / "profile"):
-        seen = site.seen.get(timeout=60)
-    assert seen["report"]["passed"] is False
-    assert seen["verdict"].startswith("model.onnx is damaged")
+def test_one_thread_steps_in_where_threads_do_not_start(tiny: Any, site: Site, page: Page) -> None:
+    site.headers = ISOLATED
+    page.add_init_script("window.Worker = class { constructor() { throw new Error('no workers today'); } };")
+    page.goto(site.page(site.release(tiny, threads=2)))
+    report = report_of(page)
+    assert report["passed"] is True
+    assert report["threads"] == 1
+    assert "(more did not start)" in page.inner_text("#figures")
 
 
-def test_a_page_follows_a_promotion_and_a_rollback(make_version: Callable[..., Any], tmp_path: Path) -> None:
-    site = Site(tmp_path / "site")
-    expected = {}
+@pytest.mark.parametrize("path", ["model.onnx", "ort/ort-wasm-simd-threaded.wasm"])
+def test_damaged_files_are_refused_with_a_message(tiny: Any, site: Site, page: Page, path: str) -> None:
+    manifest = site.release(tiny)
+    damaged = site.root / "releases" / manifest.release_id / path
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x01")
+    page.goto(site.page(manifest))
+    assert report_of(page)["passed"] is False
+    assert page.inner_text("#verdict").startswith(f"{path} is damaged: its SHA-256 is ")
+
+
+def test_the_second_visit_needs_no_network(
+    tiny: Any, site: Site, page: Page, context: BrowserContext
+) -> None:
+    site.headers = ISOLATED
+    manifest = site.release(tiny)
+    page.goto(site.page(manifest))
+    page.wait_for_function("document.getElementById('offline').textContent.startsWith('Works without')")
+    page.close()
+    site.stop()
+
+    page = context.new_page()
+    page.goto(site.page(manifest))
+    report = report_of(page)
+    assert report["passed"] is True
+    assert page.evaluate("crossOriginIsolated") is True
+    assert page.inner_text("#verdict").startswith("Passed")
+    page.fill("#fields textarea", "[[1, 2, 3, 4]]")
+    page.click("#fields button")
+    page.wait_for_selector("#answer h3")
+
+
+def test_a_page_follows_promotions_and_rollbacks_and_works_without_a_network(
+    make_version: Callable[..., Any], site: Site, page: Page, context: BrowserContext
+) -> None:
+    x, expected, manifests = [1, 2, 3, 4], {}, {}
     for number in (1, 2):
         weights = np.abs(np.random.default_rng(number).normal(size=(4, 3))).astype(np.float32)
         made = make_version(version=number, weights=weights, golden_weights=weights)
-        made.export("browser-wasm", site.root / "releases" / f"r{number}")
-        expected[number] = np.array([1, 2, 3, 4], np.float32) @ weights
+        manifests[number] = site.release(made)
+        expected[number] = np.array(x, np.float32) @ weights
+    first = manifests[1].release_id
+    shutil.copy(site.root / "releases" / first / "sw.js", site.root / "sw.js")
+    (site.root / "app.html").write_text("<!doctype html><title>An app</title>")
 
-    def point(number: int) -> None:
-        (site.root / "current.json").write_text(json.dumps({"path": f"releases/r{number}/"}))
+    def visit(page: Page) -> Any:
+        page.goto(f"{site.url}/app.html")
+        site.asked.clear()
+        return page.evaluate(FOLLOW, [first, x])
 
-    order = [2, 1]
+    for serial, number in ((1, 1), (2, 2), (3, 1)):
+        site.point(manifests[number], serial)
+        seen = visit(page)
+        assert (seen["version"], seen["pointer"]["serial"], seen["stale"]) == (number, serial, "")
+        assert (seen["verified"], seen["offline"]) == (True, True)
+        np.testing.assert_allclose(seen["y"], expected[number], rtol=1e-6)
+        wasm = [path for path in site.asked if path.endswith(".wasm")]
+        assert len(wasm) == (
+            1 if serial == 1 else 0
+        )  # the runtime is kept by its digest, whatever the release
+        assert any(path.endswith("model.onnx") for path in site.asked) is (serial < 3)
 
-    def deploy_next() -> str:
-        if not order:
-            return ""
-        point(order.pop(0))
-        return "again"
+    site.point(manifests[2], 2)  # a cache on the way gives an old answer
+    seen = visit(page)
+    assert (seen["version"], seen["pointer"]["serial"]) == (1, 3)
+    assert "names serial 2, older than 3" in seen["stale"]
 
-    point(1)
-    site.after = deploy_next
-    (site.root / "followed.html").write_text(FOLLOWED)
-    with opened(site, "followed.html", tmp_path / "profile"):
-        for number in (1, 2, 1):
-            seen = site.seen.get(timeout=60)
-            assert seen["version"] == number
-            assert seen["verified"] is True
-            np.testing.assert_allclose(seen["y"], expected[number], rtol=1e-6)
+    site.stop()
+    page.close()
+    seen = visit(context.new_page())
+    assert (seen["version"], seen["pointer"]["serial"]) == (1, 3)
+    assert seen["stale"] == "Failed to fetch"
+    np.testing.assert_allclose(seen["y"], expected[1], rtol=1e-6)
+
+
+def test_an_input_of_one_s_own_as_json(tiny: Any, site: Site, page: Page) -> None:
+    page.goto(site.page(site.release(tiny)))
+    report_of(page)
+    weights = onnx.numpy_helper.to_array(
+        onnx.load(tiny.store.open(tiny.version.variants[0].files[0])).graph.initializer[0]
+    )
+    page.fill("#fields textarea", "[[1, 2, 3, 4], [4, 3, 2, 1]]")
+    page.click("#fields button")
+    page.wait_for_selector("#answer pre")
+    shown = [float(number) for number in page.inner_text("#answer pre").split(", ")]
+    x = np.array([[1, 2, 3, 4], [4, 3, 2, 1]], np.float32)
+    np.testing.assert_allclose(shown, np.maximum(x @ weights, 0).ravel(), rtol=1e-4)
+    for text, said in (
+        ("[[1, 2", "x is not JSON"),
+        ("[[1, 2], [3]]", "the lists differ in length"),
+        ("[[1]]", "4"),
+    ):
+        page.fill("#fields textarea", text)
+        page.click("#fields button")
+        page.wait_for_selector("#answer .bad")
+        assert said in page.inner_text("#answer .bad")
+
+
+def classifier(made: Any, folder: Path) -> Any:
+    """``made`` with a model that averages each colour of a picture: three classes."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["y"]),
+    ]
+    sides = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3]),
+    ]
+    graph = helper.make_graph(nodes, "g", sides[:1], sides[1:])
+    path = folder / "model.onnx"
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    x = (np.arange(3 * 8 * 12, dtype=np.float32).reshape(1, 3, 8, 12) % 100) / 128
+    outputs = onnxruntime.InferenceSession(path).run(None, {"x": x})
+
+    def put(name: str, source: Path) -> File:
+        return File(name, made.store.add_file(source), source.stat().st_size)
+
+    (folder / "labels").write_text("red\ngreen\nblue\n")
+    slices = golden.write(folder / "golden", {"x": x}, ["y"], outputs)
+    made.version = dataclasses.replace(
+        made.version,
+        inputs=(TensorSpec("x", "float32", (1, 3, "h", "w")),),
+        outputs=(TensorSpec("y", "float32", (1, 3)),),
+        variants=(Variant("fp32", (put("model.onnx", path),)),),
+        golden=tuple(put(f"golden/{one.name}", one) for one in slices),
+        assets=(put("assets/labels.txt", folder / "labels"),),
+    )
+    return made
+
+
+def test_a_picture_of_one_s_own(tiny: Any, site: Site, page: Page, tmp_path: Path) -> None:
+    page.goto(site.page(site.release(classifier(tiny, tmp_path))))
+    assert report_of(page)["passed"] is True
+    page.click("#fields button")
+    page.wait_for_selector("#answer .bad")
+    assert page.inner_text("#answer .bad") == "Choose a picture for x."
+    picture = page.evaluate(
+        """() => {
+          const canvas = Object.assign(document.createElement("canvas"), { width: 30, height: 20 });
+          const context = canvas.getContext("2d");
+          context.fillStyle = "rgb(51, 102, 204)";
+          context.fillRect(0, 0, 30, 20);
+          return canvas.toDataURL("image/png").split(",")[1];
+        }"""
+    )
+    (tmp_path / "p.png").write_bytes(base64.b64decode(picture))
+    page.set_input_files("#fields input[type=file]", tmp_path / "p.png")
+    page.click("#fields button")
+    page.wait_for_selector("#answer td")
+    cells = page.eval_on_selector_all("#answer td", "all => all.map(cell => cell.textContent)")
+    assert cells[::2] == ["blue", "green", "red"]
+    np.testing.assert_allclose([float(cell) for cell in cells[1::2]], [0.8, 0.4, 0.2], rtol=1e-5)
+
+
+def listening(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def nginx(site: Site, snippet: Path) -> Iterator[int]:
+    """Debian's nginx with the bundle's file in its server block; the port."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    assert program, "tools/install-real-parts.sh installs nginx"
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    home = site.root.parent / "nginx"
+    home.mkdir()
+    paths = " ".join(
+        f"{kind}_temp_path {home}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (home / "nginx.conf").write_text(
+        f"user root; pid {home}/pid; daemon off; error_log {home}/errors; events {{}}\n"
+        f"http {{ access_log off; {paths}\n"
+        f"server {{ listen 127.0.0.1:{port}; root {site.root}; include {snippet}; }} }}\n"
+    )
+    with subprocess.Popen([program, "-p", home, "-c", home / "nginx.conf"]) as server:
+        try:
+            until = time.monotonic() + 30
+            while not listening(port):
+                assert server.poll() is None, (home / "errors").read_text()
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            yield port
+        finally:
+            server.terminate()
+
+
+def test_nginx_isolates_the_page_and_hands_out_the_copies(tiny: Any, site: Site, page: Page) -> None:
+    manifest = site.release(tiny, threads=2)
+    site.point(manifest, 1)
+    home = f"/releases/{manifest.release_id}"
+    with nginx(site, site.root / home[1:] / "hosting" / "nginx.conf") as port:
+
+        def head(path: str, **headers: str) -> dict[str, str]:
+            with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+                connection.request("HEAD", path, headers=headers)
+                answer = connection.getresponse()
+                assert answer.status == 200
+                return {name.lower(): value for name, value in answer.getheaders()}
+
+        for path, kind in (
+            ("ort/ort-wasm-simd-threaded.wasm", "application/wasm"),
+            ("ort/ort.wasm.min.js", "text/javascript"),
+        ):
+            plain, packed = head(f"{home}/{path}"), head(f"{home}/{path}", **{"Accept-Encoding": "gzip, br"})
+            copy, original = manifest.file(f"{path}.br"), manifest.file(path)
+            assert copy is not None
+            assert original is not None
+            assert (plain["content-type"], plain["content-length"]) == (kind, str(original.size))
+            assert (packed["content-type"], packed["content-length"]) == (kind, str(copy.size))
+            assert "content-encoding" not in plain
+            assert packed["content-encoding"] == "br"
+            for seen in (plain, packed):
+                assert seen["vary"] == "Accept-Encoding"
+                assert seen["cross-origin-embedder-policy"] == "require-corp"
+                assert "immutable" in seen["cache-control"]
+        assert head("/current.json")["cache-control"] == "no-store"
+        page.goto(f"http://localhost:{port}{home}/index.html")
+        report = report_of(page)
+        assert (report["passed"], report["threads"]) == (True, 2)

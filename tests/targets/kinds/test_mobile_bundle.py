@@ -118,7 +118,7 @@ def test_the_runtime_s_own_format_needs_its_release_here(tiny: Any, monkeypatch:
 def test_what_is_no_onnx_file_is_said(tmp_path: Path) -> None:
     for content in (b"\x3a\xff", b"\x3a", b"\x0f", b"\x08"):
         (tmp_path / "broken.onnx").write_bytes(content)
-        with pytest.raises(ValueError, match="no.* ONNX model"):
+        with pytest.raises(ValueError, match=r"no.* ONNX model"):
             onnx_wire.operators(tmp_path / "broken.onnx")
 
 
