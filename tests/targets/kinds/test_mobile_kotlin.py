@@ -136,7 +136,7 @@ def test_all_sources_compile_against_the_oldest_android_whatever_the_names(
 
 @dataclass
 class Shop:
-    """A destination over HTTP that misbehaves on request: ``faults`` says what happens to paths by their end."""
+    """A destination over HTTP that misbehaves: ``faults`` says what happens to paths by their end."""
 
     root: Path
     faults: dict[str, str] = field(default_factory=dict)
