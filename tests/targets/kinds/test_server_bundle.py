@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,17 @@ from shipway.registry.errors import ConfigError
 from shipway.targets.server_tensorrt import ServerOptions
 
 
-@pytest.fixture
-def bundle(tiny: Any, tmp_path: Path) -> Path:
-    tiny.export("server-tensorrt", tmp_path / "out")
-    return tmp_path / "out"
+@pytest.fixture(scope="module")
+def bundle(make_in: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("server")
+    make_in(root / "made").export("server-tensorrt", root / "out")
+    return root / "out"
+
+
+@pytest.fixture(scope="module")
+def address(bundle: Path) -> Iterator[str]:
+    with serving(bundle) as server:
+        yield server.address
 
 
 def test_the_server_speaks_the_protocol(bundle: Path, make_version: Callable[..., Any]) -> None:
@@ -90,13 +97,11 @@ def test_tensors_travel_as_bytes_too(bundle: Path) -> None:
         (infer_body(parameters={"binary_data_size": 32}), "input x"),
     ],
 )
-def test_a_clients_mistake_is_answered_and_the_server_lives(bundle: Path, body: bytes, said: str) -> None:
-    with serving(bundle) as server:
-        address = server.address
-        status, answer, _ = call(f"{address}/v2/models/tiny/infer", body)
-        assert status == 400
-        assert said in json.loads(answer)["error"]
-        assert call(f"{address}/v2/models/tiny/infer", infer_body())[0] == 200
+def test_a_clients_mistake_is_answered_and_the_server_lives(address: str, body: bytes, said: str) -> None:
+    status, answer, _ = call(f"{address}/v2/models/tiny/infer", body)
+    assert status == 400
+    assert said in json.loads(answer)["error"]
+    assert call(f"{address}/v2/models/tiny/infer", infer_body())[0] == 200
 
 
 def test_other_paths_are_not_found(bundle: Path) -> None:
