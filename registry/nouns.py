@@ -120,14 +120,19 @@ class Tolerance:
         return {"atol": self.atol, "rtol": self.rtol}
 
 
+ERROR_EDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Bounds of an ``OutputMeasure.histogram``, in units of the error that is allowed."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutputMeasure:
     """How far one output of one link is from its reference, over all golden inputs.
 
     ``max_abs``: largest absolute error. ``max_rel``: max_abs over ``scale``. ``scale``: largest magnitude
-    of the reference. ``cosine``: cosine similarity of all cases taken as one vector (1.0 where both are zero).
+    of the reference. ``cosine``: cosine similarity of all cases as one vector (1.0 where both are zero).
     ``top1``: share of rows whose arg-max agrees, where the output is a classifier's. ``flat``: the
-    reference hardly varies, so that agreement proves little.
+    reference hardly varies, so that agreement proves little. ``histogram``: how many elements have no error
+    at all, then how many up to each of ``ERROR_EDGES`` times what is allowed, and how many more than that.
     """
 
     name: str
@@ -137,6 +142,7 @@ class OutputMeasure:
     scale: float
     top1: float | None = None
     flat: bool = False
+    histogram: tuple[int, ...] = ()
 
     def to_json(self) -> Json:
         return {
@@ -147,11 +153,12 @@ class OutputMeasure:
             "scale": self.scale,
             "top1": self.top1,
             "flat": self.flat,
+            "histogram": list(self.histogram),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> OutputMeasure:
-        return cls(**data)
+        return cls(**{**data, "histogram": tuple(data.get("histogram", ()))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,13 +68,22 @@ def versions(
     session.emit(lambda: {"versions": [item.to_json() for item in found]}, lambda: tables.versions(found))
 
 
-def show(context: typer.Context, ref: Ref) -> None:
+def show(
+    context: typer.Context,
+    ref: Ref,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write it as a page, too: an HTML file.")
+    ] = None,
+) -> None:
     """Show one version whole."""
     from shipway.registry.cli import tables
+    from shipway.registry.verbs.report import write_report
     from shipway.registry.verbs.versions import show
 
     session = Session.of(context)
     version, live = show(session.placed, ModelRef.parse(ref))
+    if report is not None:
+        write_report(version, report)
     session.emit(lambda: {**version.to_json(), "live": list(live)}, lambda: tables.shown(version, live))
 
 

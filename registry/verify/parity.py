@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shipway.registry.nouns import Link, OutputMeasure, Tolerance
+from shipway.registry.nouns import ERROR_EDGES, Link, OutputMeasure, Tolerance
 
 Array = NDArray[np.generic]
 Outputs = Sequence[Array]
@@ -61,11 +61,15 @@ def measure_output(
     if why:
         return OutputMeasure(name, math.inf, math.inf, 0.0, scale), why
     max_abs, hits, rows = 0.0, 0, 0
+    allowed = tolerance.atol + tolerance.rtol * scale
+    histogram = np.zeros(len(ERROR_EDGES) + 2, np.int64)
     for reference, candidate in pairs:
         if reference.size == 0:
             continue
         r, c = reference.astype(np.float64), candidate.astype(np.float64)
-        max_abs = max(max_abs, float(np.abs(r - c).max()))
+        error = np.abs(r - c)
+        max_abs = max(max_abs, float(error.max()))
+        histogram += _counts(error, allowed)
         if _is_classifier(reference):
             hits += int((r.argmax(-1) == c.argmax(-1)).sum())
             rows += r.size // r.shape[-1]
@@ -77,10 +81,18 @@ def measure_output(
             cosine=cosine_similarity([r for r, _ in pairs], [c for _, c in pairs]),
             scale=scale,
             top1=hits / rows if rows else None,
-            flat=is_flat(references, tolerance.atol + tolerance.rtol * scale),
+            flat=is_flat(references, allowed),
+            histogram=tuple(int(count) for count in histogram),
         ),
         "",
     )
+
+
+def _counts(error: NDArray[np.float64], allowed: float) -> NDArray[np.int64]:
+    """How many elements are exact, then how many lie up to each of ``ERROR_EDGES``, then the rest."""
+    bounds = [0.0, *(edge * allowed for edge in ERROR_EDGES)]
+    upto = [int((error <= bound).sum()) for bound in bounds]
+    return np.diff([0, *upto, error.size])
 
 
 def excess(output: OutputMeasure, tolerance: Tolerance) -> float:
