@@ -32,6 +32,9 @@ def register(
     samples: Samples = None,
     assets: Assets = None,
     toolchain: Toolchain = None,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Where a precision fails, name the first layer that differs.")
+    ] = False,
 ) -> None:
     """Turn a trained model into a verified version."""
     from shipway.registry.cli import tables
@@ -47,6 +50,7 @@ def register(
             samples=samples,
             assets=assets or (),
             toolchain=toolchain,
+            bisect=bisect,
             observer=observer,
         )
     session.emit(lambda: tables.registered_json(done), lambda: tables.registered(done))

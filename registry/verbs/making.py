@@ -41,6 +41,7 @@ class Wish:
     limits: Mapping[str, RuntimeLimits]
     precisions: Mapping[str, tuple[str, ...]]  # precision -> the targets that ask for it
     config: ConvertConfig
+    bisect: bool = False  # where a precision fails, look for the layer
 
     def identity(self) -> Digest:
         options = {
@@ -182,7 +183,7 @@ def _optimised(
 def _variant(wish: Wish, precision: str, path: Path, proof: GoldenSet, work: Path, folder: Path) -> Variant:
     """The first recipe whose numbers pass. Raises VerificationError naming who asks for the precision."""
     from shipway.registry.convert import graph, variants
-    from shipway.registry.verify import parity
+    from shipway.registry.verify import bisect, parity
 
     tolerance = wish.config.allowed(precision)
     place = folder / catalog.location(File("model.onnx", Digest(""), 0), precision)
@@ -213,6 +214,9 @@ def _variant(wish: Wish, precision: str, path: Path, proof: GoldenSet, work: Pat
         if link.passed:
             attempt.replace(place)
             return Variant(precision, (files.describe(place, "model.onnx"),), (link,))
+        if wish.bisect:
+            found = bisect.first_difference(path, attempt, proof.cases[0], tolerance, work)
+            link = dataclasses.replace(link, notes=(*link.notes, *filter(None, [found])))
         tried.append(link)
     asking = ", ".join(repr(target) for target in wish.precisions[precision])
     raise VerificationError(

@@ -49,18 +49,21 @@ def register(
     samples: Path | None = None,
     assets: Sequence[Path] = (),
     toolchain: str | None = None,
+    bisect: bool = False,
     observer: Observer = SILENT,
 ) -> Registered:
     """Convert, verify and log the model at ``path`` as a version of ``name``.
 
     ``inputs`` are ``NAME:DTYPE:SHAPE``, ``samples`` real inputs (``.npz``, ``.npy`` or a folder of them),
-    ``assets`` files that travel with it. Raises UsageError, ConversionError, VerificationError or
+    ``assets`` files that travel with it. With ``bisect`` the error of a precision that fails names the first
+    layer that differs. Raises UsageError, ConversionError, VerificationError or
     DeliveryError; then nothing is registered and nothing is left behind.
     """
     began = time.monotonic()
     clock = Clock(observer)
     with clock.phase("read"):
         wish = _read_wish(project, path, check_model_name(name), inputs, samples, assets, toolchain)
+        wish = dataclasses.replace(wish, bisect=bisect)
         identity = wish.identity()
         known = _registered_before(project, name, identity)
     if known is None:

@@ -65,10 +65,10 @@ def given(folder: Path, how: str, suffix: str = ".json") -> Path:
     return folder
 
 
-def refused(into: Project, path: Path, scratch: Path) -> ShipwayError:
+def refused(into: Project, path: Path, scratch: Path, *, bisect: bool = False) -> ShipwayError:
     """Register, expect an error, and that nothing came of it."""
     with pytest.raises((ConversionError, VerificationError)) as caught:
-        register(into, path, "net")
+        register(into, path, "net", bisect=bisect)
     assert into.store.names() == []
     kept = [file for file in into.root.rglob("*") if file.is_file() and not file.name.startswith("mlflow.db")]
     assert kept == []
@@ -196,10 +196,11 @@ def asking(root: Path, precision: str) -> Project:
 def test_an_fp16_that_overflows(tmp_path: Path, scratch: Path) -> None:
     weights = np.random.default_rng(0).uniform(1e5, 2e5, (16, 32))  # 65504 is float16's largest
     one_product(tmp_path / "net.onnx", weights, 1e-5)
-    error = refused(asking(tmp_path, "fp16"), tmp_path / "net.onnx", scratch)
+    error = refused(asking(tmp_path, "fp16"), tmp_path / "net.onnx", scratch, bisect=True)
     assert isinstance(error, VerificationError)
     assert "The fp16 form of net, which target 'web' asks for" in error.what
     assert "given -> fp16" in error.why
+    assert "first layer that differs: MatMul" in error.why
     assert "WRONG" in error.why
 
 

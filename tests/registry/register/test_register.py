@@ -548,7 +548,7 @@ def test_killed_while_it_works_nothing_is_registered(project: Project, model_fil
         command, env={**os.environ, "TMPDIR": str(temporary)}, stderr=subprocess.DEVNULL
     ) as child:
         deadline = time.monotonic() + 60
-        while not list(temporary.glob("*/version/model.onnx")) and time.monotonic() < deadline:
+        while not list(temporary.glob("*/way-0")) and time.monotonic() < deadline:
             time.sleep(0.01)
         child.send_signal(kill)
     assert child.returncode != 0
