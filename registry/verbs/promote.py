@@ -32,6 +32,7 @@ def promote(
     """
     from shipway.registry.verbs.bundle import build_bundle
 
+    refuse_blank(accept)
     site = Site(project, environment, targets)
     version = resolve(project, ref)
     refuse_wrong_numbers(project, version, site.targets, accept)
@@ -43,6 +44,16 @@ def promote(
     plan = site.plan("promote", goals, reason=reason, accept=accept)
     deployments = () if dry_run else site.carry_out(plan, observer=observer)
     return Outcome(plan, deployments, version)
+
+
+def refuse_blank(accept: str | None) -> None:
+    """Raise UsageError where ``accept`` gives no reason: all that the ledger keeps of a gate passed by."""
+    if accept is not None and not accept.strip():
+        raise UsageError(
+            "--accept needs a reason, and this one is blank.",
+            why="The ledger keeps it beside a release whose numbers or gates did not pass.",
+            remedy='Say why: --accept "the camera is broken anyway". Or leave --accept out.',
+        )
 
 
 def refuse_wrong_numbers(

@@ -8,6 +8,8 @@ from shipway.registry.errors import NotFoundError, UsageError
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.nouns import ModelRef, ModelVersion
 
+_LARGEST = 2**31 - 1  # MLflow keeps a version's number in a column of SQL's type INTEGER
+
 
 def resolve(project: Project, ref: ModelRef) -> ModelVersion:
     """The version that ``ref`` names: from the store, or from MLflow (slow) where the store lacks it.
@@ -16,6 +18,12 @@ def resolve(project: Project, ref: ModelRef) -> ModelVersion:
     NotFoundError, UsageError for a name alone, DeliveryError where MLflow is needed and down.
     """
     number = _number(project, ref)
+    if number > _LARGEST:
+        raise NotFoundError(
+            f"There is no version {ref.name}/{number}.",
+            why=f"The largest number that a registry gives is {_LARGEST}.",
+            remedy=f"'shipway versions {ref.name}' lists those that there are.",
+        )
     version = project.store.version(ref.name, number)
     if version is None:
         from shipway.registry import catalog

@@ -24,12 +24,13 @@ def rollback(
     """Make the last healthy release before the live one live again, or the newest of ``to_version``.
 
     Goes for the targets named, or for all on which something is live; either all of them or none. Raises
-    UsageError, NotFoundError where there is nothing to go back to, ConflictError, DeliveryError.
+    UsageError, NotFoundError where one of them has nothing to go back to, ConflictError, DeliveryError.
     """
     site = Site(project, environment, targets)
     if not dry_run:
         site.recover(observer)
-    wanted = {target: earlier(site, target, to_version) for target in site.targets if site.live(target)}
+    going = [target for target in site.targets if target in targets or site.live(target)]
+    wanted = {target: earlier(site, target, to_version) for target in going}
     found = {target: started for target, started in wanted.items() if started}
     refuse_nowhere(site, wanted, to_version)
     goals = {

@@ -247,7 +247,8 @@ def test_quiet_and_not_a_terminal_mean_no_progress(capsys: pytest.CaptureFixture
 
 def test_ctrl_c_ends_with_130(project: Path) -> None:
     waiting = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # under nohup it is ignored
         "from shipway.registry.verbs import history\n"
         "def wait(*a, **k):\n    print('ready', file=sys.stderr, flush=True)\n    time.sleep(60)\n"
         "history.history = wait\n"

@@ -119,6 +119,18 @@ def test_rollback_passes_over_targets_that_never_had_anything(project: Project) 
     assert live_versions(project) == {"one": 1, "two": None}
 
 
+def test_rollback_refuses_a_named_target_that_never_had_anything(project: Project) -> None:
+    put_live(project, bundle(project, 1), targets=["one"])
+    put_live(project, bundle(project, 2), targets=["one"])
+    before = files_of(project.root)
+    for to_version in (None, 1):
+        with pytest.raises(NotFoundError, match="nothing to roll back to") as caught:
+            rollback(project, "prod", targets=["one", "two"], to_version=to_version)
+        assert caught.value.why.endswith(": two.")
+        assert caught.value.remedy.endswith("--target one")
+    assert files_of(project.root) == before
+
+
 def test_rollback_of_nothing(project: Project) -> None:
     with pytest.raises(NotFoundError, match="nothing to roll back to in prod"):
         rollback(project, "prod")

@@ -130,6 +130,23 @@ def test_a_version_whose_numbers_failed_is_not_promoted(plain: Project) -> None:
     assert history(plain)[0].started.accept == "a demonstration"
 
 
+@pytest.mark.parametrize("blank", ["", "  \n"])
+def test_a_blank_reason_is_no_reason(plain: Project, blank: str) -> None:
+    register(plain, 1)
+    before = files_of(plain.root)
+    for dry_run in (False, True):
+        with pytest.raises(UsageError, match="--accept needs a reason"):
+            promote(plain, OCR_1, "staging", accept=blank, dry_run=dry_run)
+    assert files_of(plain.root) == before
+
+
+def test_a_number_that_no_registry_gives_is_no_version(plain: Project) -> None:
+    register(plain, 1)
+    for digits in ("2147483648", "9" * 20):
+        with pytest.raises(NotFoundError, match=f"no version ocr/{digits}"):
+            promote(plain, ModelRef.parse(f"ocr/{digits}"), "staging")
+
+
 def test_a_wrong_variant_counts_only_for_targets_that_use_it(plain: Project) -> None:
     version = register(plain, 1)
     wrong = replace(version.links[0], passed=False, source="fp32", target="int8")

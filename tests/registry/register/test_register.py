@@ -537,6 +537,7 @@ def test_an_unreachable_registry_leaves_the_store_alone(tmp_path: Path, model_fi
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
 def test_killed_while_it_works_nothing_is_registered(project: Project, model_file: Path, kill: int) -> None:
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # under nohup it is ignored
         "import sys; from pathlib import Path; from shipway.registry.config.load import load_text\n"
         "from shipway.registry.verbs.register import register\n"
         "register(load_text('project: demo', Path(sys.argv[1])), Path(sys.argv[2]), 'net')"
