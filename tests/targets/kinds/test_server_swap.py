@@ -260,6 +260,21 @@ def test_a_small_request_that_unpacks_to_a_huge_one_is_refused(tiny: Any, tmp_pa
         assert call(url, infer_body())[0] == 200
 
 
+def test_a_client_that_goes_away_is_counted_and_nothing_else(tiny: Any, tmp_path: Path) -> None:
+    tiny.export("server-tensorrt", tmp_path / "out")
+    with serving(tmp_path / "out") as server:
+        host, _, port = server.host.partition(":")
+        with socket.create_connection((host, int(port))) as gone:
+            gone.sendall(b"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            while _pending(server) != 1:
+                time.sleep(0.01)
+        while _pending(server) != 0:
+            time.sleep(0.01)
+        metrics = call(f"{server.address}/metrics")[1].decode()
+        assert 'shipway_inference_requests_total{model="tiny",status="499",version="1"} 1' in metrics
+        assert call(f"{server.address}/v2/models/tiny/infer", infer_body())[0] == 200
+
+
 def test_threads_may_be_told_to_the_server(tiny: Any, tmp_path: Path) -> None:
     tiny.export("server-tensorrt", tmp_path / "out", threads=2)
     with serving(tmp_path / "out", "--threads", "1", "--instances", "2") as server:
