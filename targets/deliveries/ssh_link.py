@@ -237,15 +237,22 @@ class Link:
 
     async def close(self) -> None:
         """Hang up; the helper ends by itself."""
-        process, connection = self._process, self._connection
-        self._process = self._connection = None
-        if process is not None:
-            with contextlib.suppress(Exception):
-                process.close()
+        connection = self._connection
+        self.hang_up()
         if connection is not None:
             with contextlib.suppress(Exception):
-                connection.abort()
                 await asyncio.wait_for(connection.wait_closed(), _SHORTLY_S)
+
+    def hang_up(self) -> None:
+        """The same without seeing it through. To be called in the loop."""
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        with contextlib.suppress(Exception):
+            if process is not None:
+                process.close()
+        with contextlib.suppress(Exception):
+            if connection is not None:
+                connection.abort()
 
     def _explained(self, error: Exception, presented: list[asyncssh.SSHKey]) -> Exception:
         asyncssh = _asyncssh()

@@ -40,6 +40,13 @@ class _Loop:
             raise
 
     @classmethod
+    def soon(cls, work: Callable[[], None]) -> None:
+        """Have the loop do something, if there is one. Takes no lock: the caller may be holding it."""
+        current = cls._current
+        if current is not None and current[0] == os.getpid():
+            current[1].call_soon_threadsafe(work)
+
+    @classmethod
     def _get(cls) -> asyncio.AbstractEventLoop:
         with cls._lock:
             if cls._current is None or cls._current[0] != os.getpid():
@@ -82,7 +89,8 @@ class Session:
     def close(self) -> None:
         """Hang up. What is asked later connects again."""
         with self._lock:
-            _hang_up(self._link, os.getpid())
+            if self._link.is_open:
+                _Loop.run(self._link.close())
 
     def _tried(self, work: Callable[[], Coroutine[Any, Any, Json]]) -> Json:
         with self._lock:
@@ -122,6 +130,6 @@ class Session:
 
 
 def _hang_up(link: Link, pid: int) -> None:
+    """For a session that nobody uses any more. Any thread may collect it, the loop's too: so no waiting."""
     if link.is_open and pid == os.getpid():
-        with contextlib.suppress(Exception):
-            _Loop.run(link.close())
+        _Loop.soon(link.hang_up)

@@ -139,7 +139,8 @@ def helpers(host: Host) -> list[int]:
     found = []
     for pid in descendants(host.process.pid):
         with contextlib.suppress(OSError):
-            if b"zlib.decompress" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2]:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()  # empty where it has just ended
+            if command.startswith(b"python3\0") and b"zlib.decompress" in command:
                 found.append(pid)
     return found
 

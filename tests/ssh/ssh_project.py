@@ -18,9 +18,9 @@ from deploy_scene import bundle, put_live
 
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
+from shipway.registry.deploy.execute import Watch, unwatched
 from shipway.registry.deploy.plan import Task
 from shipway.registry.deploy.site import Goal, Site
-from shipway.registry.ledger.ledger import Ledger
 
 CONFIG = """
 project: scene
@@ -36,7 +36,6 @@ environments:
       gate: {{check: true}}
       keep: {keep}
 """
-BIG = {"weights.bin": bytes(200_000), "same-as-ever": b"x" * 100_000}
 
 
 def write_project(root: Path, user: str, hosts: Sequence[str], keep: int = 1) -> Project:
@@ -57,20 +56,19 @@ def close(site: Site) -> None:
         site.delivery(place).close()  # type: ignore[attr-defined]
 
 
-def promote(project: Project, version: int) -> None:
-    put_live(project, bundle(project, version, extra={**BIG, "weights.bin": bytes([version]) * 200_000}))
+def promote(project: Project, version: int, watch: Watch = unwatched) -> None:
+    contents = {"weights.bin": bytes([version]) * 200_000, "same-as-ever": b"x" * 100_000}
+    put_live(project, bundle(project, version, extra=contents), watch=watch)
 
 
-def roll_back(project: Project, watch: object) -> None:
+def roll_back(project: Project, watch: Watch = unwatched) -> None:
     """What ``rollback`` does, with a watch on its steps."""
     site = Site(project, "prod")
     site.recover()
-    ledger, place = Ledger(project.store.objects), site.places[0]
-    standing = ledger.head(place).standing
-    candidate = next(iter(ledger.chain(place, standing)))
+    place = site.places[0]
+    candidate = next(iter(site.ledger.chain(place, site.ledger.head(place).standing)))
     goal = Goal(project.store.bundle(candidate.bundle), candidate.serial)
-    plan = site.plan("rollback", {place.target: goal})
-    site.carry_out(plan, watch=watch)  # type: ignore[arg-type]
+    site.carry_out(site.plan("rollback", {place.target: goal}), watch=watch)
     close(site)
 
 
@@ -88,10 +86,7 @@ def main(folder: str, work: str, step: str) -> None:
     if work == "rollback":
         roll_back(project, watch)
     else:
-        version = int(work)
-        extra = {**BIG, "weights.bin": bytes([version]) * 200_000}
-        put_live(project, bundle(project, version, extra=extra), watch=watch)
-    os._exit(3 if left == 0 else 0)
+        promote(project, int(work), watch)
 
 
 if __name__ == "__main__":

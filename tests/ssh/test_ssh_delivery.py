@@ -15,6 +15,7 @@ from ssh_scene import Shelf, assert_tidy, assert_whole, connect, deploy, noise, 
 from shipway.registry.errors import ConfigError, ConflictError, DeliveryError, IntegrityError
 from shipway.registry.nouns import File
 from shipway.targets.deliveries.ssh_address import Address, for_host
+from shipway.targets.deliveries.ssh_session import _Loop
 from shipway.targets.manifest import MANIFEST, ManifestDiff
 from shipway.targets.steps import Command, Gate, Point, Prune, Reuse, Seal, Send, Stage
 
@@ -318,6 +319,25 @@ def test_a_folder_in_the_way_of_current_is_not_removed(
             delivery.perform(Point(pointer(release, 1)))
         assert delivery.pointer() is None
     assert (host.root / "current/mine").read_text() == "mine"
+
+
+@real
+def test_a_delivery_that_is_dropped_hangs_up_whoever_collects_it(
+    host: Host, shelf: Shelf, known_hosts: Path, client_key: Path
+) -> None:
+    """Also where the garbage collector runs in the thread that would have to do it."""
+    with connect(host, shelf, known_hosts, client_key) as other:
+        other.pointer()
+        dropped = connect(host, shelf, known_hosts, client_key)
+        dropped.pointer()
+        held = [dropped]
+        del dropped
+        thread = next(thread for thread in threading.enumerate() if thread.name == "shipway-ssh")
+        assert thread.is_alive()
+        before = len(helpers(host))
+        _Loop.soon(held.clear)
+        wait_for(lambda: len(helpers(host)) < before)
+        assert other.pointer() is None
 
 
 # what needs no host
