@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 HEIGHT = 48  # rows of the recogniser's input
 _FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf", "DejaVuSerif.ttf")
+_MARGIN = 5  # columns left and right of the text, as a detector cuts lines out
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _WORDS = (
     "invoice",
@@ -52,8 +53,8 @@ def image(text: str, index: int) -> np.ndarray:
     font = ImageFont.truetype(str(fonts / _FONTS[index % len(_FONTS)]), 28 + index % 7)
     left, _, right, _ = font.getbbox(text)
     ground, ink = ((235, 20), (40, 220), (200, 60))[index % 3]
-    page = Image.new("L", (int(right - left) + 24, HEIGHT), ground)
-    ImageDraw.Draw(page).text((12 - left, HEIGHT // 2), text, fill=ink, font=font, anchor="lm")
+    page = Image.new("L", (int(right - left) + 2 * _MARGIN, HEIGHT), ground)
+    ImageDraw.Draw(page).text((_MARGIN - left, HEIGHT // 2), text, fill=ink, font=font, anchor="lm")
     grey = np.asarray(page, np.float32)
     noise = np.random.default_rng(index).normal(0, 6, grey.shape).astype(np.float32)
     scaled = (np.clip(grey + noise, 0, 255) / 255 - 0.5) / 0.5
@@ -61,10 +62,13 @@ def image(text: str, index: int) -> np.ndarray:
 
 
 def read(session: Any, dictionary: Sequence[str], picture: np.ndarray) -> str:
-    """The likeliest text by CTC's greedy rule: class 0 is the blank, the last one the space."""
+    """The likeliest text by CTC's greedy rule: class 0 is the blank, the last one the space.
+
+    Spaces at the ends are no text: they are the margin.
+    """
     scores = session.run(None, {session.get_inputs()[0].name: picture})[0][0]
     best = scores.argmax(-1)
     signs = ["", *dictionary, " "]
     assert scores.shape[-1] == len(signs)
     kept = [now for before, now in zip([0, *best], best, strict=False) if now != before]
-    return "".join(signs[index] for index in kept)
+    return "".join(signs[index] for index in kept).strip()
