@@ -62,6 +62,13 @@ class FolderObjects:
     def exists(self, key: str) -> bool:
         return (self.root / key).is_file()
 
+    def is_intact(self, key: str, digest: Digest) -> bool:
+        with self._explained():
+            try:
+                return files.digest_of(self.root / key) == digest
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+
     def list(self, prefix: str) -> Iterator[str]:
         base = self.root / prefix
         if not base.is_dir():

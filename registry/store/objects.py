@@ -35,6 +35,9 @@ class Objects(Protocol):
     def exists(self, key: str) -> bool:
         """Whether there is such an object."""
 
+    def is_intact(self, key: str, digest: Digest) -> bool:
+        """Whether there is such an object and its bytes are ``digest``, as far as that is known here."""
+
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with ``prefix``, which ends with '/', in order."""
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from shipway.registry import files
 from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File
 from shipway.registry.s3 import transfer
@@ -95,6 +96,19 @@ class S3Objects:
 
     def exists(self, key: str) -> bool:
         return self.bucket.head(self.key(key)) is not None
+
+    def is_intact(self, key: str, digest: Digest) -> bool:
+        """By the sha256 that the service was given; a copy in the cache is hashed, a bad one removed."""
+        head = self.bucket.head(self.key(key))
+        if head is None or head.digest not in (digest, None):
+            return False
+        cached = self._cached(digest)
+        try:
+            if cached.is_file() and files.digest_of(cached) != digest:
+                cached.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unreadable(cached, error) from error
+        return True
 
     def list(self, prefix: str) -> Iterator[str]:
         start = len(self.key(""))

@@ -45,16 +45,24 @@ class Store:
     def has(self, digest: Digest) -> bool:
         return self.objects.exists(_blob(digest))
 
+    def is_intact(self, file: File) -> bool:
+        """Whether the file's bytes are here and still are what their name says; hashes them."""
+        return self.objects.is_intact(_blob(file.digest), file.digest)
+
     def add_file(self, source: Path, digest: Digest | None = None) -> Digest:
-        """Store a file's bytes once; return their digest (computed where the caller does not know it)."""
+        """Store a file's bytes once; return their digest (computed where the caller does not know it).
+
+        Bytes that are there but were altered are replaced.
+        """
         digest = digest or files.digest_of(source)
-        if not self.has(digest):
+        if not self.objects.is_intact(_blob(digest), digest):
             self.objects.put_file(_blob(digest), source, digest)
         return digest
 
     def add_bytes(self, data: bytes) -> Digest:
+        """The same of small content."""
         digest = Digest.of(data)
-        if not self.has(digest):
+        if not self.objects.is_intact(_blob(digest), digest):
             self.objects.put(_blob(digest), data)
         return digest
 
@@ -68,9 +76,13 @@ class Store:
             )
         return path
 
-    def remove_file(self, digest: Digest) -> None:
-        """Take back a file that a failed command added. Nothing else may ever remove one."""
-        self.objects.delete(_blob(digest))
+    def drop_altered(self, file: File) -> None:
+        """Remove a file's bytes if they are not what their name says: then they are written anew when built.
+
+        Bytes that are right are never removed: others may rely on them.
+        """
+        if not self.is_intact(file):
+            self.objects.delete(_blob(file.digest))
 
     # bundles
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from shipway.registry import files
 from shipway.registry.bundling import build
+from shipway.registry.catalog import locations
 from shipway.registry.config.project import Project
 from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, UsageError
-from shipway.registry.nouns import ModelVersion
+from shipway.registry.nouns import File, ModelVersion
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.store.store import Store
 from shipway.targets.base import VerifiedModel
@@ -74,11 +75,19 @@ def _fill(store: Store, manifest: Manifest, folder: Path) -> None:
         try:
             files.copy_atomic(store.open(file), folder / file.path, expect=file.digest)
         except ValueError as error:
-            raise IntegrityError(
-                f"The store's copy of {file.path} was altered.",
-                why=str(error),
-                remedy=f"Register {manifest.model} again: that puts the files back.",
-            ) from error
+            raise _altered(store, manifest, file, error) from error
         (folder / file.path).chmod(0o755 if file.path in manifest.executables else 0o644)
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
     (folder / MANIFEST).chmod(0o644)
+
+
+def _altered(store: Store, manifest: Manifest, file: File, error: ValueError) -> IntegrityError:
+    """Who puts the file back: ``register`` a version's own, the next build what it made itself."""
+    version = store.version(manifest.model, manifest.version)
+    own = {file.digest for file in locations(version).values()} if version else set()
+    if file.digest not in own:
+        store.drop_altered(file)
+        remedy = "It was removed. Run the command again: that makes it anew."
+    else:
+        remedy = f"Register the model again, as {manifest.model}: that puts the right file back."
+    return IntegrityError(f"The store's copy of {file.path} was altered.", why=str(error), remedy=remedy)

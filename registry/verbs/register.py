@@ -19,13 +19,13 @@ from shipway.registry.convert.source import read_source
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import (
     Digest,
-    File,
     Json,
     ModelVersion,
     check_model_name,
 )
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.process import Worker, WorkerError
+from shipway.registry.verbs import scratch
 from shipway.registry.verbs.making import Clock, Wish, verified
 
 CATALOG_WORKER = "shipway.registry.catalog_worker"
@@ -56,8 +56,9 @@ def register(
 
     ``inputs`` are ``NAME:DTYPE:SHAPE``, ``samples`` real inputs (``.npz``, ``.npy`` or a folder of them),
     ``assets`` files that travel with it. With ``bisect`` the error of a precision that fails names the first
-    layer that differs. Raises UsageError, ConversionError, VerificationError or
-    DeliveryError; then nothing is registered and nothing is left behind.
+    layer that differs. Raises UsageError, ConversionError, VerificationError or DeliveryError; then nothing
+    is registered: no version, no record. Files that got into the store by then stay there: they are named by
+    their content, harmless, and another registration may rely on them.
     """
     began = time.monotonic()
     clock = Clock(observer)
@@ -106,8 +107,9 @@ def _registered_before(project: Project, name: str, identity: Digest) -> ModelVe
 
 
 def _is_whole(project: Project, version: ModelVersion) -> bool:
+    """Whether the store has all its files, unaltered (about as much to hash as the source), and MLflow it."""
     everything = catalog.locations(version).values()
-    return all(project.store.has(file.digest) for file in everything) and catalog.has_version(
+    return all(project.store.is_intact(file) for file in everything) and catalog.has_version(
         project.registry_uri, version.name, version.version, version.digest
     )
 
@@ -117,11 +119,9 @@ def _make(
 ) -> tuple[ModelVersion, bool]:
     with contextlib.ExitStack() as children:
         bench = children.enter_context(_paddle(wish, work)) if wish.chains else None
-        scratch = work / "mlflow"
-        scratch.mkdir()
-        logger = children.enter_context(
-            Worker(CATALOG_WORKER, cwd=scratch, env=_scratch(scratch), grace=10.0)
-        )
+        place = work / "mlflow"
+        place.mkdir()
+        logger = children.enter_context(Worker(CATALOG_WORKER, cwd=place, env=_scratch(place), grace=10.0))
         logger.send({"do": "open", "uri": project.registry_uri})
         draft, folder, example = verified(wish, identity, work, bench, clock)
         return _keep(project, draft, folder, example, logger, clock)
@@ -130,12 +130,12 @@ def _make(
 def _paddle(wish: Wish, work: Path) -> Bench:
     """Paddle in a child, importing from now on: the judge of every Paddle model, and its first converter."""
     toolchains.installed(toolchains.PAIR)
-    scratch = work / "paddle"
-    scratch.mkdir()
+    place = work / "paddle"
+    place.mkdir()
     # Paddle makes folders in its user's home when it is imported.
-    env = {**_scratch(scratch), "HOME": str(scratch), **openmp.environment(scratch)}
+    env = {**_scratch(place), "HOME": str(place), **openmp.environment(place)}
     memory = running.memory_limit(wish.config.memory)
-    return Bench(lambda: Worker(toolchains.PAIR.worker, cwd=scratch, env=env, memory=memory))
+    return Bench(lambda: Worker(toolchains.PAIR.worker, cwd=place, env=env, memory=memory))
 
 
 def _keep(
@@ -148,13 +148,14 @@ def _keep(
         if catalog.identity_of(version) == wanted and _is_whole(project, version):
             store.remember_source(draft.name, draft.source, version.version)
             return version, False
-    with clock.phase("log"), _taken_back(project) as added:
+    with clock.phase("log"):
         (folder / catalog.RECORD).parent.mkdir(parents=True, exist_ok=True)
         (folder / catalog.RECORD).write_bytes(catalog.draft_record(draft))
+        with _logging_explained():
+            logger.receive()
+        # Before MLflow knows of it: a version whose files the store can't take is not to be one.
         for place, file in catalog.locations(draft).items():
-            if not store.has(file.digest):
-                added.append(file)
-                store.add_file(folder / place, file.digest)
+            store.add_file(folder / place, file.digest)
         request: Json = {
             "do": "log",
             "uri": project.registry_uri,
@@ -164,50 +165,58 @@ def _keep(
             "folder": str(folder),
             "example": str(example),
         }
-        try:
-            logger.receive()
+        with _logging_explained():
             answer = logger.ask(request)
-        except WorkerError as error:
-            raise DeliveryError(
-                "MLflow could not log the version.",
-                why=f"{error.message}\n{error.log[-600:]}".strip(),
-                remedy="'shipway doctor' checks the registry.",
-            ) from error
         if not answer["created"]:
             found = catalog.fetch_version(project.registry_uri, draft.name, answer["version"], store)
             store.remember_source(draft.name, draft.source, found.version)
             return found, False
         version = dataclasses.replace(draft, version=answer["version"])
-        store.put_version(version)
+        try:
+            store.put_version(version)
+        except DeliveryError as error:
+            # MLflow has it, and whoever asks the store for it is given MLflow's: so it is registered.
+            clock.observer.note(
+                f"{version.ref} is registered, but the store could not take its record, which is fetched "
+                f"from MLflow when it is needed. {error.what} {error.why}"
+            )
         return version, True
 
 
 @contextlib.contextmanager
-def _taken_back(project: Project) -> Iterator[list[File]]:
-    """Files that a registration adds to the store, removed again if it fails."""
-    added: list[File] = []
+def _logging_explained() -> Iterator[None]:
     try:
-        yield added
-    except BaseException:
-        for file in added:
-            with contextlib.suppress(DeliveryError):
-                project.store.remove_file(file.digest)
-        raise
+        yield
+    except WorkerError as error:
+        raise DeliveryError(
+            "MLflow could not log the version.",
+            why=f"{error.message}\n{error.log[-600:]}".strip(),
+            remedy="'shipway doctor' checks the registry.",
+        ) from error
 
 
 @contextlib.contextmanager
 def _work_folder() -> Iterator[Path]:
-    work = Path(tempfile.mkdtemp(prefix="shipway-register-"))
+    try:
+        work = scratch.make()
+    except OSError as error:
+        raise _no_room(error, Path(tempfile.gettempdir())) from error
     try:
         yield work
     except OSError as error:
-        raise DeliveryError(
-            "The model could not be registered.",
-            why=f"{error.strerror or error}: {error.filename or work}",
-            remedy="Free space, or set TMPDIR to a folder that has some. Nothing was registered.",
-        ) from error
+        raise _no_room(error, work) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _no_room(error: OSError, work: Path) -> DeliveryError:
+    # Of a copy it is the second name that can't be written; the first is the user's own file.
+    place = error.filename2 or error.filename or work
+    return DeliveryError(
+        "The model could not be registered.",
+        why=f"{error.strerror or error}: {place}",
+        remedy="Free space, or set TMPDIR to a folder that has some. Nothing was registered.",
+    )
 
 
 def _scratch(folder: Path) -> dict[str, str]:

@@ -537,7 +537,7 @@ def test_an_unreachable_registry_leaves_the_store_alone(tmp_path: Path, model_fi
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
 def test_killed_while_it_works_nothing_is_registered(project: Project, model_file: Path, kill: int) -> None:
     code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # under nohup it is ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # nohup ignores it
         "import sys; from pathlib import Path; from shipway.registry.config.load import load_text\n"
         "from shipway.registry.verbs.register import register\n"
         "register(load_text('project: demo', Path(sys.argv[1])), Path(sys.argv[2]), 'net')"
@@ -582,17 +582,18 @@ def test_a_full_disk(project: Project, scratch: Path, tmp_path: Path, mlp: Build
         command, env={**os.environ, "TMPDIR": str(scratch)}, capture_output=True, text=True, check=False
     )
     assert run.stdout.strip(), run.stderr
-    assert inventory(project.root) == before
+    after = inventory(project.root)  # of what is named by its content nobody knows who relies on it
+    assert {place: file for place, file in after.items() if "/blobs/" not in place} == before
     assert rows(project) == 0
     assert not list(scratch.iterdir())
 
 
 def test_artifacts_that_can_not_be_written(project: Project, model_file: Path) -> None:
-    """MLflow fails half-way: what it has logged and what the store has got are taken back."""
+    """MLflow fails half-way: what it has logged is taken back; in the store are files and no record."""
     project.artifacts.write_text("in the way")
     with pytest.raises(DeliveryError):
         register(project, model_file, "net")
     assert rows(project) == 0
-    assert not [path for path in (project.root / ".shipway/store").rglob("*") if path.is_file()]
+    assert {key.split("/")[0] for key in project.store.objects.list("")} <= {"blobs"}
     project.artifacts.unlink()
     assert register(project, model_file, "net").version.version == 1

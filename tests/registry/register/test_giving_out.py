@@ -1,0 +1,161 @@
+"""``register`` where something gives out on the way: a full disk, a damaged store, a killed process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from shipway.registry import catalog, files
+from shipway.registry.config.load import load_text
+from shipway.registry.config.project import Project
+from shipway.registry.errors import DeliveryError, IntegrityError
+from shipway.registry.ledger.owner import this_process
+from shipway.registry.nouns import ModelRef
+from shipway.registry.observe import SILENT
+from shipway.registry.store.folder import FolderObjects
+from shipway.registry.verbs.bundle import build_bundle, export
+from shipway.registry.verbs.register import register
+from shipway.registry.verbs.resolve import resolve
+
+TARGETS = "project: demo\ntargets: {phone: {kind: mobile-ort}}\n"
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "project").mkdir()
+    return load_text(TARGETS, tmp_path / "project")
+
+
+class Notes:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.phase = SILENT.phase
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_a_store_that_is_full_for_the_record_still_has_a_version(
+    project: Project, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow has the version: it is registered, and whoever wants it gets it from there."""
+    put = FolderObjects.put
+
+    def refuse(self: FolderObjects, key: str, data: bytes) -> None:
+        if key.startswith("versions/"):
+            raise DeliveryError("The store can't be used.", why="No space left on device")
+        put(self, key, data)
+
+    notes = Notes()
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderObjects, "put", refuse)
+        done = register(project, model_file, "net", observer=notes)
+    assert (done.created, done.version.version) == (True, 1)
+    [note] = notes.told
+    assert "No space left on device" in note
+    assert "net/1 is registered" in note
+    assert project.store.version("net", 1) is None
+    assert all(project.store.has(file.digest) for file in catalog.locations(done.version).values())
+    assert resolve(project, ModelRef("net", version=1)) == done.version
+    again = register(project, model_file, "net")
+    assert (again.created, again.version) == (False, done.version)
+
+
+def test_a_failed_registration_takes_no_file_from_another(project: Project, model_file: Path) -> None:
+    """Files are shared by content: another registration may rely on what this one wrote first."""
+    project.artifacts.parent.mkdir(parents=True, exist_ok=True)
+    project.artifacts.write_text("in the way")
+    with pytest.raises(DeliveryError):
+        register(project, model_file, "net")
+    assert project.store.names() == []
+    blobs = list(project.store.objects.list("blobs/"))
+    assert len(blobs) > 3
+    for key in blobs:
+        local = project.store.objects.local(key)
+        assert local is not None
+        assert files.digest_of(local).hex == key.rpartition("/")[2]
+
+
+def damage(path: Path) -> None:
+    path.chmod(0o644)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def test_registering_again_mends_a_damaged_store(project: Project, model_file: Path, tmp_path: Path) -> None:
+    """What the message of ``bundle`` says to do works."""
+    done = register(project, model_file, "net")
+    manifest = build_bundle(project, done.version, "phone")
+    graph = next(file for file in done.version.variants[0].files)
+    damage(project.store.open(graph))
+    with pytest.raises(IntegrityError, match="altered") as caught:
+        export(project.store, build_bundle(project, done.version, "phone"), tmp_path / "out")
+    assert "Register the model again" in caught.value.remedy
+    again = register(project, model_file, "net")
+    assert (again.created, again.version) == (False, done.version)
+    export(project.store, build_bundle(project, again.version, "phone"), tmp_path / "out")
+    assert files.digest_of(tmp_path / "out" / manifest.graph) == graph.digest
+
+
+def test_a_damaged_file_that_a_bundle_was_given_is_made_anew(
+    project: Project, model_file: Path, tmp_path: Path
+) -> None:
+    done = register(project, model_file, "net")
+    manifest = build_bundle(project, done.version, "phone")
+    own = manifest.file("README.md")
+    assert own is not None
+    damage(project.store.open(own))
+    with pytest.raises(IntegrityError, match=r"README\.md was altered") as caught:
+        export(project.store, manifest, tmp_path / "out")
+    assert "Run the command again" in caught.value.remedy
+    export(project.store, build_bundle(project, done.version, "phone"), tmp_path / "out")
+    assert files.digest_of(tmp_path / "out/README.md") == own.digest
+
+
+def test_what_a_killed_register_left_is_swept_away(project: Project, model_file: Path, scratch: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from shipway.registry.config.load import load_text\n"
+        "from shipway.registry.verbs.register import register\n"
+        "register(load_text('project: demo', Path(sys.argv[1])), Path(sys.argv[2]), 'net')"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(project.root), str(model_file)]
+    with subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(scratch)}, stderr=subprocess.DEVNULL
+    ) as child:
+        deadline = time.monotonic() + 60
+        while not list(scratch.glob("*/way-0")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        child.kill()
+    [left] = scratch.iterdir()
+    mine = scratch / "shipway-register-mine"  # of somebody else, who may be at work
+    mine.mkdir()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        born = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        owner = dataclasses.replace(this_process(), pid=other.pid, born=born)
+        (mine / "owner.json").write_text(json.dumps(owner.to_json()))
+        register(project, model_file, "net")
+        assert not left.exists()
+        assert mine.exists()
+        other.communicate(b"\n")
+    (model_file.parent / "inference.yml").write_text("labels: [a]\n")
+    register(project, model_file, "net")
+    assert not mine.exists()
