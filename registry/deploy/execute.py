@@ -7,7 +7,8 @@ Rules:
    took over must not touch the destination any more.
 3. When a step fails, every pointer that this command moved goes back, newest first; then ``failed`` is
    recorded. Where even that fails, nothing is recorded: the next command finds the claim and undoes the rest.
-   From the first ``live`` in the ledger on there is no way back: what is not recorded then, the next records.
+   From the first ``live`` in the ledger on there is no way back, and the command has succeeded: what can't be
+   recorded then is noted, and recorded by the next command.
 4. Pruning is housekeeping: what can't be removed is left and noted.
 """
 
@@ -20,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from shipway.registry.deploy.plan import Move, Plan, Task
-from shipway.registry.errors import ConflictError, DeliveryError, ShipwayError
+from shipway.registry.errors import DeliveryError, ShipwayError
 from shipway.registry.ledger import owner
 from shipway.registry.ledger.events import FAILED, INTERRUPTED, LIVE, OutcomeName, Place, Started
 from shipway.registry.ledger.ledger import Ledger
@@ -92,9 +93,7 @@ def execute(
     run = _Run()
     try:
         _walk(plan, ledger, claims, deliveries, run, observer, watch)
-        for target, started in claims.items():
-            _record(ledger, started, LIVE, run, run.notes.get(target, ""))
-            run.recorded = True
+        _record_live(ledger, claims, run, observer)
     except BaseException as error:
         _give_up(plan, ledger, claims, deliveries, run, error)
         raise
@@ -168,6 +167,21 @@ def _perform(plan: Plan, delivery: Delivery, task: Task, run: _Run, observer: Ob
         raise
 
 
+def _record_live(ledger: Ledger, claims: Mapping[str, Started], run: _Run, observer: Observer) -> None:
+    for target, started in claims.items():
+        try:
+            _record(ledger, started, LIVE, run, run.notes.get(target, ""))
+        except DeliveryError as error:
+            if not run.recorded:
+                raise
+            owner.abandon(started.command)
+            observer.note(
+                f"{started.place}: {started.model}/{started.version} is live, but that could not be recorded: "
+                f"{error.what} {error.why} The next promote or rollback records it."
+            )
+        run.recorded = True
+
+
 def _renew(ledger: Ledger, claims: Mapping[str, Started], run: _Run, moment: float) -> None:
     if moment - run.renewed > _RENEW_S:
         for started in claims.values():
@@ -185,15 +199,15 @@ def _give_up(
 ) -> None:
     """Undo and record. What goes wrong in here must not hide ``error``; the next command sees to it."""
     command = next(iter(claims.values())).command if claims else ""
-    if run.recorded:  # the ledger says live for some already: there is no way back, only the rest to record
-        owner.abandon(command)
-        _add(error, remedy="All of it is live; the next shipway command records the rest.")
-        return
     outcome = FAILED if isinstance(error, Exception) else INTERRUPTED
     detail = _what(error)
     try:
-        if _lost(ledger, claims):
+        if any(map(ledger.lost, claims.values())):
             return  # whoever took it over undoes and records
+        if run.recorded or _says_live(ledger, claims):  # then there is no way back, only the rest to record
+            owner.abandon(command)
+            _add(error, remedy="All of it is live; the next promote or rollback records the rest.")
+            return
         for target in reversed(run.pointed):
             point_back(deliveries[target], claims[target].before)
         for move in plan.changes:
@@ -219,13 +233,11 @@ def _add(error: BaseException, *, why: str = "", remedy: str) -> None:
         error.remedy = f"{error.remedy} {remedy}".strip()
 
 
-def _lost(ledger: Ledger, claims: Mapping[str, Started]) -> bool:
-    try:
-        for started in claims.values():
-            ledger.check(started)
-    except ConflictError:
-        return True
-    return False
+def _says_live(ledger: Ledger, claims: Mapping[str, Started]) -> bool:
+    """Whether this command recorded a success before it was interrupted; it does so in the claims' order."""
+    first = next(iter(claims.values()), None)
+    ended = ledger.ended(first.place, first.serial) if first else None
+    return ended is not None and ended.outcome == LIVE
 
 
 def _tidy(delivery: Delivery, move: Move, *, seen: bool) -> None:

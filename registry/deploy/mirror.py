@@ -80,8 +80,14 @@ def start(project: Project, *, patient: bool = False) -> None:
     """Have the aliases follow as ``SHIPWAY_MIRROR`` says: by a detached process, waiting for it, or not.
 
     ``patient`` callers, who changed nothing, leave a registry alone that failed less than a minute ago.
-    Never raises for what MLflow does: the ledger is the truth, and ``status`` tells of a mirror that lags.
+    Raises for nothing that MLflow or the store do: the ledger is the truth, whoever comes here has deployed
+    already, and ``status`` tells of a mirror that lags.
     """
+    with contextlib.suppress(ShipwayError, OSError):  # who may only read the store can't mirror it
+        _start(project, patient)
+
+
+def _start(project: Project, patient: bool) -> None:
     mode = os.environ.get(MODE, "background")
     objects = project.store.objects
     if mode == "off" or (patient and _recent(objects, _ERROR, _PAUSE_S)):
@@ -89,9 +95,8 @@ def start(project: Project, *, patient: bool = False) -> None:
     if mode == "wait":
         _try(project, places_of(project))
     elif not _recent(objects, _STARTING, _START_S) and not any(alive for _, alive in _running(objects)):
-        with contextlib.suppress(ShipwayError, OSError):  # who may only read the store can't mirror it
-            objects.put(_STARTING, json.dumps({"at": owner.now()}).encode())
-            _detach(project)
+        objects.put(_STARTING, json.dumps({"at": owner.now()}).encode())
+        _detach(project)
 
 
 def mirror_now(project: Project) -> dict[str, tuple[str, int] | None]:

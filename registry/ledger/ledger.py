@@ -11,16 +11,18 @@
 Serials have eight digits, start at 1 and have no gaps: the next is claimed only after the newest has ended.
 So what a claimer read before it claimed still holds after it did. The newest serial is found by probing
 from the hint in doubling steps, then halving: a missing or stale hint costs a few probes, never truth.
-Started and outcome are never changed or removed. Rules about what the events mean: ``events``.
+Started and outcome are never changed or removed. Leases and hints are best effort: a store that takes no more
+of them fails no deployment. Rules about what the events mean: ``events``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shipway.registry.errors import ConflictError, IntegrityError
+from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
 from shipway.registry.ledger import owner as owners
 from shipway.registry.ledger.events import Ended, Event, OutcomeName, Owner, Place, Standing, Started
 from shipway.registry.ledger.events import standing_after as standing_after_event
@@ -102,17 +104,28 @@ class Ledger:
             yield self.started(place, serial)
             serial = self.standing_after(place, serial).candidate
 
+    def lost(self, started: Started) -> bool:
+        """Whether another took over what this process had claimed."""
+        return self.objects.exists(_key(started.place, started.serial, "taken-1"))
+
     # writing
 
     def claim(self, started: Started) -> None:
-        """Begin a deployment. Raises ConflictError, having changed nothing, where another has the serial."""
+        """Begin a deployment. Raises ConflictError, having changed nothing, where another has the serial.
+
+        The same where the serial before has no outcome yet: there may be one unfinished deployment, no more.
+        """
         place, serial = started.place, started.serial
-        if self.objects.create(_key(place, serial, "started"), _bytes(started.to_json())):
+        if serial > 1 and not self.objects.exists(_key(place, serial - 1, "outcome")):
+            holder = self.started(place, serial - 1)
+        elif self._create(_key(place, serial, "started"), _bytes(started.to_json())):
             return
-        holder = self.started(place, serial)
+        else:
+            holder = self.started(place, serial)
         raise ConflictError(
             f"Somebody else deploys to {place}.",
-            why=f"{holder.actor} claimed serial {serial} at {holder.at} for {holder.model}/{holder.version}.",
+            why=f"{holder.actor} claimed serial {holder.serial} at {holder.at} "
+            f"for {holder.model}/{holder.version}.",
             remedy="Wait for it ('shipway status' shows it), then run the command again.",
         )
 
@@ -148,7 +161,7 @@ class Ledger:
         return times + 1
 
     def check(self, started: Started, taken: int = 0) -> None:
-        """Raise ConflictError where the claim (or the take-over numbered ``taken``) was lost meanwhile.
+        """Raise ConflictError where the claim (or the take-over numbered ``taken``) was lost or has ended.
 
         A process that slept too long learns here that it must not touch the destination any more.
         """
@@ -170,7 +183,10 @@ class Ledger:
         seconds: float = 0.0,
         detail: str = "",
     ) -> Ended:
-        """Record the outcome. Raises ConflictError where one was recorded already."""
+        """Record the outcome. Raises ConflictError where one was recorded already.
+
+        Any other error means that nothing was recorded.
+        """
         place, serial = started.place, started.serial
         before = self.standing_after(place, serial - 1)
         standing = standing_after_event(
@@ -181,14 +197,25 @@ class Ledger:
             restored=self.standing_after(place, started.restores) if started.restores is not None else None,
         )
         ended = Ended(serial, outcome, owners.now(), standing, bytes_sent, seconds, detail)
-        if not self.objects.create(_key(place, serial, "outcome"), _bytes(ended.to_json())):
+        if not self._create(_key(place, serial, "outcome"), _bytes(ended.to_json())):
             raise ConflictError(
                 f"Serial {serial} of {place} has ended already.",
                 remedy="Look at 'shipway history': another command took it over.",
             )
-        self.objects.put(_hint(place), _bytes({"serial": serial}))
-        self.objects.delete(_key(place, serial, "lease"))
+        with contextlib.suppress(DeliveryError):  # it is recorded: what only saves reading must not undo that
+            self.objects.put(_hint(place), _bytes({"serial": serial}))
+        with contextlib.suppress(DeliveryError):
+            self.objects.delete(_key(place, serial, "lease"))
         return ended
+
+    def _create(self, key: str, data: bytes) -> bool:
+        """As ``Objects.create``, and true where that failed after the document was there."""
+        try:
+            return self.objects.create(key, data)
+        except DeliveryError:
+            if self.objects.get(key) != data:
+                raise
+            return True
 
     # the newest serial
 

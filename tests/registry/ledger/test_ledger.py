@@ -148,6 +148,19 @@ def test_the_chain_is_what_repeated_rollbacks_would_restore(ledger: Ledger) -> N
     assert [one.serial for one in ledger.chain(PLACE, ledger.head(PLACE).standing)] == [1]
 
 
+def test_a_serial_is_claimed_only_after_the_one_before_has_ended(
+    ledger: Ledger, objects: CountingObjects
+) -> None:
+    deploy(ledger, 1)
+    ledger.claim(started(2))
+    for serial in (3, 4):
+        with pytest.raises(ConflictError if serial == 3 else IntegrityError):
+            ledger.claim(started(serial))
+        assert not objects.exists(f"ledger/prod/server/{serial:08d}.started.json")
+    ledger.end(started(2), "failed")
+    ledger.claim(started(3))
+
+
 def test_only_a_dead_owner_is_taken_over_and_only_once(ledger: Ledger) -> None:
     mine = started(1)
     ledger.claim(mine)
