@@ -7,7 +7,7 @@ export SHIPWAY_CACHE ?= $(HOME)/.cache/shipway
 export PATH := $(abspath $(BIN)):$(PATH)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: setup test test-all check demo corpus matrix bench lock clean
+.PHONY: setup test test-all check demo matrix bench lock clean
 
 setup: $(VENV)/.ready  ## a virtual environment with the locked versions, and shipway in it, editable
 
@@ -46,9 +46,6 @@ lock:  ## resolve the newest allowed versions again
 
 bench: setup  ## every promised figure against its baseline, in one run
 	$(BIN)/python benchmarks/run.py
-
-corpus: setup  ## every model of the corpus: what plain paddle2onnx makes of it, and what shipway does
-	$(BIN)/python tests/corpus/table.py
 
 matrix: setup  ## models by target kinds: numbers, provider, latency, size
 	$(BIN)/python benchmarks/matrix.py
