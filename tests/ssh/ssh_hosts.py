@@ -140,7 +140,8 @@ def helpers(host: Host) -> list[int]:
     for pid in descendants(host.process.pid):
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes()  # empty where it has just ended
-            if command.startswith(b"python3\0") and b"zlib.decompress" in command:
+            program = command.split(b"\0")[0].rpartition(b"/")[2]
+            if program.startswith(b"python") and b"zlib.decompress" in command:
                 found.append(pid)
     return found
 
