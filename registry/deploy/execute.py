@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from shipway.registry.deploy.plan import Move, Plan, Task
 from shipway.registry.errors import DeliveryError, ShipwayError
-from shipway.registry.ledger import owner
+from shipway.registry.ledger import lease, owner
 from shipway.registry.ledger.events import FAILED, INTERRUPTED, LIVE, OutcomeName, Place, Started
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.nouns import Digest, Json
@@ -32,8 +32,6 @@ from shipway.targets.steps import Gate, Point, Pointer, Prune, Reuse, Send
 
 Watch = Callable[[str, Task], None]
 """Called with ``before`` or ``after`` and the task: progress, and where the crash tests cut."""
-
-_RENEW_S = 60.0  # between signs of life; well under owner.LEASE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,6 @@ class _Run:
     notes: dict[str, str] = field(default_factory=dict)
     pointed: list[str] = field(default_factory=list)
     recorded: bool = False
-    renewed: float = field(default_factory=time.monotonic)
 
 
 def unwatched(moment: str, task: Task) -> None:
@@ -91,12 +88,13 @@ def execute(
     """Carry out ``plan``. Raises ConflictError where it lost the race; what a step raised, after undoing."""
     claims = claim(plan, ledger)
     run = _Run()
-    try:
-        _walk(plan, ledger, claims, deliveries, run, observer, watch)
-        _record_live(ledger, claims, run, observer)
-    except BaseException as error:
-        _give_up(plan, ledger, claims, deliveries, run, error)
-        raise
+    with lease.kept(ledger, [(started, 0) for started in claims.values()]):
+        try:
+            _walk(plan, ledger, claims, deliveries, run, observer, watch)
+            _record_live(ledger, claims, run, observer)
+        except BaseException as error:
+            _give_up(plan, ledger, claims, deliveries, run, error)
+            raise
     return tuple(_deployment(plan, move, LIVE, run) for move in plan.moves)
 
 
@@ -140,7 +138,6 @@ def _walk(
     with observer.phase(f"{plan.kind} to {plan.environment}", plan.send or None) as progress:
         for task in plan.tasks:
             began = time.monotonic()
-            _renew(ledger, claims, run, began)
             watch("before", task)
             if not isinstance(task.step, Send | Reuse | Gate):  # those are seen by nobody else
                 ledger.check(claims[task.target])
@@ -176,17 +173,10 @@ def _record_live(ledger: Ledger, claims: Mapping[str, Started], run: _Run, obser
                 raise
             owner.abandon(started.command)
             observer.note(
-                f"{started.place}: {started.model}/{started.version} is live, but that could not be recorded: "
+                f"{started.place}: {started.model}/{started.version} is live, but this could not be noted: "
                 f"{error.what} {error.why} The next promote or rollback records it."
             )
         run.recorded = True
-
-
-def _renew(ledger: Ledger, claims: Mapping[str, Started], run: _Run, moment: float) -> None:
-    if moment - run.renewed > _RENEW_S:
-        for started in claims.values():
-            ledger.renew(started)
-        run.renewed = moment
 
 
 def _give_up(

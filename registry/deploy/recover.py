@@ -18,7 +18,7 @@ from typing import Literal
 
 from shipway.registry.deploy.execute import point_back
 from shipway.registry.errors import DeliveryError, ShipwayError
-from shipway.registry.ledger import owner
+from shipway.registry.ledger import lease, owner
 from shipway.registry.ledger.events import INTERRUPTED, LIVE, Ended, Place, Started
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.observe import SILENT, Observer
@@ -80,7 +80,8 @@ def _recover_command(
     claimed = _claimed(ledger, found)
     taken = [(started, ledger.take_over(started)) for started, ended in claimed if ended is None]
     try:
-        return _settle(ledger, found, claimed, taken, delivery_of, gates_of, observer)
+        with lease.kept(ledger, taken):
+            return _settle(ledger, found, claimed, taken, delivery_of, gates_of, observer)
     except BaseException:
         owner.abandon(found.command)  # this process lives on, but not for this
         raise

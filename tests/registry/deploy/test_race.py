@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from deploy_scene import (
     files_of,
     forked,
     live_versions,
+    naming,
     place,
     pointers,
     project_at,
@@ -26,9 +28,12 @@ from deploy_scene import (
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.plan import Task
 from shipway.registry.deploy.site import Goal, Site
-from shipway.registry.errors import ConflictError
-from shipway.registry.ledger import owner
+from shipway.registry.errors import ConflictError, DeliveryError
+from shipway.registry.ledger import lease, owner
+from shipway.registry.ledger.events import Started
 from shipway.registry.ledger.ledger import Ledger
+from shipway.registry.store.folder import FolderObjects
+from shipway.registry.store.store import Store
 from shipway.registry.verbs.rollback import earlier
 from shipway.targets.steps import Gate, Point
 
@@ -195,18 +200,77 @@ def test_a_claim_on_two_targets_is_given_back_if_the_second_is_taken(project: Pr
 def test_the_lease_is_renewed_while_a_command_works(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shipway.registry.deploy.execute._RENEW_S", 0.0)
-    renewed = []
+    """Within one long task too, and not any more once it has ended."""
+    monkeypatch.setattr(lease, "EVERY_S", 0.005)
+    threads = threading.active_count()
+    tried = []
 
     def look(moment: str, task: Task) -> None:
-        if isinstance(task.step, Gate):
-            started = site.ledger.started(place("one"), 1)
-            renewed.append(site.ledger.holder(started)[1] > started.at)
+        if not tried:
+            tried.append(renewed_soon(project, 1))
 
-    site = Site(project, "prod", ["one"])
     put_live(project, bundle(project, 1), targets=["one"], watch=look)
-    assert renewed
-    assert all(renewed)
+    assert tried == [True]
+    assert threading.active_count() == threads
+
+
+def renewed_soon(project: Project, serial: int) -> bool:
+    ledger = Ledger(project.store.objects)
+    started, deadline = ledger.started(place("one"), serial), time.monotonic() + 10
+    before = ledger.holder(started)[1]
+    while ledger.holder(started)[1] <= before and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return ledger.holder(started)[1] > before
+
+
+def test_the_lease_is_renewed_while_a_command_recovers(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "EVERY_S", 0.005)
+    put_live(project, bundle(project, 1), targets=["one"])
+    bundle(project, 2)
+    end = forked(lambda: put_live(project, bundle(project, 2), targets=["one"]), die=naming("outcome.json"))
+    assert end == -9
+    tried, gates_of = [], Site._gates
+
+    def slowly(site: Site, started: Started) -> list[Gate]:
+        tried.append(renewed_soon(project, 2))
+        return gates_of(site, started)
+
+    monkeypatch.setattr(Site, "_gates", slowly)
+    Site(project, "prod").recover()
+    assert tried == [True]
+    assert_ledger_is_sound(project)
+
+
+def test_a_lease_that_was_lost_or_can_not_be_written_is_let_be(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(FolderObjects):
+        tried = 0
+
+        def put(self, key: str, data: bytes) -> None:
+            if key.endswith("lease.json"):
+                self.tried += 1
+                raise DeliveryError("The store is full.")
+            super().put(key, data)
+
+    monkeypatch.setattr(lease, "EVERY_S", 0.005)
+    objects = Full(project.root / "store")
+    project.__dict__["store"] = Store(objects)
+
+    def wait(moment: str, task: Task) -> None:
+        deadline = time.monotonic() + 10
+        while objects.tried < 2 and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    put_live(project, bundle(project, 1), targets=["one"], watch=wait)
+    assert objects.tried >= 2
+    ended, done = Ledger(objects).started(place("one"), 1), objects.tried
+    with lease.kept(Ledger(objects), [(ended, 0)]):
+        time.sleep(0.05)
+    assert objects.tried == done
+    assert_ledger_is_sound(project)
 
 
 def test_an_owner_is_told_from_a_later_process_of_the_same_number() -> None:
