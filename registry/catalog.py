@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shipway.registry import files, privacy
+from shipway.registry import files, privacy, room
 from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, ShipwayError
 from shipway.registry.nouns import Digest, File, ModelVersion
 from shipway.registry.store.store import Store
@@ -278,6 +278,13 @@ def explained(uri: str) -> Iterator[None]:
             remedy="Install what registering needs: pip install 'shipway[convert]'",
         ) from error
     except Exception as error:
+        if room.is_full(error):
+            raise DeliveryError(
+                f"There is no room left where the registry {_shown(uri)} and its artifacts lie.",
+                why=_place(error) or str(error).strip()[-500:],
+                remedy="Free space there, or name another place in deploy.yaml: 'registry' for the numbers; "
+                "of a sqlite registry, the artifacts lie in the folder 'artifacts' beside it.",
+            ) from error
         first = str(error).strip().splitlines()
         raise DeliveryError(
             f"The registry {_shown(uri)} can't be used.",
@@ -285,6 +292,13 @@ def explained(uri: str) -> Iterator[None]:
             remedy="Is it up, reachable and writable? 'registry' in deploy.yaml (or MLflow's own environment "
             "variables for credentials) says where it is.",
         ) from error
+
+
+def _place(error: BaseException) -> str:
+    """Which file could not be written, where the error says."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return ""
+    return f"{error.strerror}: {error.filename2 or error.filename or ''}".rstrip(": ")
 
 
 def _shown(uri: str) -> str:

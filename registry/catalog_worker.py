@@ -7,11 +7,12 @@ before the end has registered nothing; one that fails or is asked to end takes b
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import os
 import shutil
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,22 @@ def _make_database(path: Path) -> None:
         except FileExistsError:
             pass  # another process was first: theirs is as good
         except OSError:  # a file system without hard links
-            made.replace(path)
+            with _locked(path.parent):
+                if not path.exists():
+                    made.replace(path)
     finally:
         made.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the system lets go of it where one dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _warm() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from shipway.registry import process
+from shipway.registry import process, room
 from shipway.registry.convert import environment, operators
 from shipway.registry.convert.source import Source
 from shipway.registry.convert.toolchains import Toolchain
@@ -109,6 +109,7 @@ def convert(
     if not why and out.stat().st_size == 0:
         why = f"The converter wrote an empty file. {_last_words(log)}"
     if why:
+        room.require(out.parent, f"{why}\n{log}")  # while what was written still fills it
         out.unlink(missing_ok=True)
         if _TOO_LOW.search(f"{why} {log}"):
             # Only when it tells all does it name the operators.
@@ -224,6 +225,11 @@ _TELLING = re.compile(
 _NOISE = re.compile(
     r"^\s*(?:$|Traceback|File |\d+ +|warnings\.warn|---|C\+\+ Traceback)|warning|deprecated", re.IGNORECASE
 )
+_PREFIX = re.compile(
+    r"^\s*(?:[\d:., -]+|\[(?:paddle2onnx|error|fatal|critical)\]|(?:error|fatal|critical):|\s+)+",
+    re.IGNORECASE,
+)
+"""When and how loudly a logger says something: of what it says, the user needs the rest."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -232,5 +238,5 @@ def _last_words(log: str, lines: int = 4) -> str:
     told: dict[str, None] = {}
     for line in _COLOUR.sub("", log).splitlines():
         if _TELLING.search(line) and not _NOISE.search(line):
-            told[line.strip()[:300]] = None
+            told[_PREFIX.sub("", line.replace("\\t", " ")).strip()[:300]] = None
     return "\n".join(list(told)[-lines:])

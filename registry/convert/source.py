@@ -115,6 +115,13 @@ def _only_model(folder: Path, stem: str | None = None) -> Path:
                 found[path.stem] = path
     if len(found) == 1:
         return next(iter(found.values()))
+    weights = sorted(path for path in folder.glob("*.pdiparams") if stem is None or path.stem == stem)
+    if weights and not found:
+        raise ConversionError(
+            f"{_listed(map(str, weights))} lacks its program.",
+            why=f"There is neither {weights[0].stem}.json nor {weights[0].stem}.pdmodel beside it.",
+            remedy="Copy both files that paddle.jit.save wrote; weights alone say nothing of the model.",
+        )
     if found:
         raise UsageError(
             f"{folder} holds more than one model: {_listed(path.name for path in found.values())}.",

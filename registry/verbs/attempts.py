@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shipway.registry import room
 from shipway.registry.convert import toolchains
 from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, ShipwayError, UnsupportedModelError, VerificationError
@@ -87,8 +88,16 @@ def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: C
                 proof, link = _measured(wish, model, reference, work / "proved.onnx")
             return Proved(model, work / "proved.onnx", proof, link, way.name, applied, tuple(tried))
         except (ConversionError, VerificationError) as error:
+            _as_given(error, wish, source)
+            room.require(folder, f"{error.what}\n{error.why}")  # no way leads on where nothing can be written
             tried.append(Tried(way.name, tuple(repair.rule for repair in applied), error))
     raise _nothing_worked(wish, tried)
+
+
+def _as_given(error: ShipwayError, wish: Wish, source: Source) -> None:
+    """Name the user's own file, not the copy that was worked on and is gone by the time that this is read."""
+    copy, given = str(source.model), str(wish.source.model)
+    error.what, error.why = error.what.replace(copy, given), error.why.replace(copy, given)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipway.registry import catalog, files
+from shipway.registry import catalog, files, room
 from shipway.registry.config.model import ConvertConfig
 from shipway.registry.convert import toolchains
 from shipway.registry.convert.source import Source
@@ -172,6 +172,7 @@ def _optimised(
         attempt.write_bytes(graph.to_bytes(leaner))
         link = proof.link(attempt, "optimised", tolerance)
     except ConversionError as error:
+        room.require(work, error.why)
         return model, f"not optimised: {error.what} {error.why}"
     if not link.passed:
         return model, "not optimised: the numbers were no longer the trained model's"
@@ -205,9 +206,11 @@ def _variant(wish: Wish, precision: str, path: Path, proof: GoldenSet, work: Pat
             attempt.write_bytes(graph.to_bytes(model))
             link = proof.link(attempt, precision, tolerance)
         except ConversionError as error:
+            room.require(work, error.why)
             failures.append(f"{recipe.name}: {error.what} {error.why}".strip())
             continue
         except Exception as error:  # the tools raise whatever they stumble over
+            room.require(work, f"{type(error).__name__}: {error}")
             failures.append(f"{recipe.name}: {type(error).__name__}: {error}"[:500])
             continue
         link = dataclasses.replace(link, notes=(recipe.name, *filter(None, [note]), *link.notes))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shipway.registry import catalog
+from shipway.registry import catalog, room
 from shipway.registry.config.project import Project
 from shipway.registry.convert import openmp, running, toolchains
 from shipway.registry.convert.running import Bench
@@ -210,6 +210,8 @@ def _work_folder() -> Iterator[Path]:
 
 
 def _no_room(error: OSError, work: Path) -> DeliveryError:
+    if room.is_full(error):
+        return room.full(work, f"{error.strerror or error}")
     # Of a copy it is the second name that can't be written; the first is the user's own file.
     place = error.filename2 or error.filename or work
     return DeliveryError(

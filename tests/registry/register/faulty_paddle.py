@@ -3,6 +3,7 @@ converts as badly as the model's ``how`` says. Run by ``Worker`` as a module."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -20,6 +21,11 @@ def convert(how: str, out: Path, opset: int) -> None:
         raise SystemExit(-1)
     if how == "crash":
         os.abort()
+    if how == "logged":
+        print("2026-01-31 12:00:00 [ERROR]\\tUnsupported: fancy_conv", file=sys.stderr, flush=True)
+        raise SystemExit(-1)
+    if how == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
     if how == "empty":
         out.touch()
     if how == "text":

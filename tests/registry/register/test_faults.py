@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import struct
@@ -16,12 +17,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from shipway.registry import files
+from shipway.registry import files, room
 from shipway.registry.cli import failures
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 from shipway.registry.convert import environment, toolchains
-from shipway.registry.errors import ConversionError, ShipwayError, VerificationError
+from shipway.registry.errors import ConversionError, DeliveryError, ShipwayError, VerificationError
 from shipway.registry.verbs.register import register
 
 Build = Callable[..., onnx.ModelProto]
@@ -102,6 +103,37 @@ def test_a_converter_that_fails(
     error = refused(into, given(tmp_path / "given", how), scratch)
     assert isinstance(error, family)
     assert says in f"{error.what} {error.why}"
+
+
+@pytest.mark.usefixtures("faulty")
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_full_disk_is_no_fault_of_a_toolchain(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """A converter says so, or leaves half a file without a word: no other way is tried."""
+    stand_in(tmp_path)  # it would succeed
+    if silent:
+        fsync = os.fsync
+
+        def refuse(descriptor: int) -> None:
+            fsync(descriptor)
+            if os.fstat(descriptor).st_size == room.PROBE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", refuse)
+    into = project(tmp_path)
+    with pytest.raises(DeliveryError, match=f"no room left in {scratch}") as caught:
+        register(into, given(tmp_path / "given", "half" if silent else "full", ".pdmodel"), "net")
+    assert "No space left on device" in caught.value.why
+    assert failures.family(caught.value).exit == 8
+    assert into.store.names() == []
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_converters_words_come_without_its_loggers(tmp_path: Path, scratch: Path) -> None:
+    error = refused(project(tmp_path), given(tmp_path / "given", "logged"), scratch)
+    assert error.why == "Unsupported: fancy_conv"
 
 
 STAND_IN = """#!{python}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from shipway.registry import catalog, files
+from shipway.registry import catalog, catalog_worker, files
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
-from shipway.registry.errors import DeliveryError, IntegrityError
+from shipway.registry.errors import ConversionError, DeliveryError, IntegrityError
 from shipway.registry.ledger.owner import this_process
 from shipway.registry.nouns import ModelRef
 from shipway.registry.observe import SILENT
@@ -159,3 +161,79 @@ def test_what_a_killed_register_left_is_swept_away(project: Project, model_file:
     (model_file.parent / "inference.yml").write_text("labels: [a]\n")
     register(project, model_file, "net")
     assert not mine.exists()
+
+
+def test_no_room_for_artifacts_speaks_of_space(tmp_path: Path) -> None:
+    """MLflow copies whole folders: what was wrong with each file is in the text of one error."""
+    for error in (
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "given/net.onnx", None, "artifacts/net.onnx"),
+        shutil.Error([("given/net.onnx", "artifacts/net.onnx", "[Errno 28] No space left on device: 'x'")]),
+        RuntimeError("(sqlite3.OperationalError) database or disk is full"),
+    ):
+        with (
+            pytest.raises(DeliveryError, match="no room left") as caught,
+            catalog.explained("sqlite:///m.db"),
+        ):
+            raise error
+        assert "Free space there" in caught.value.remedy
+    with pytest.raises(DeliveryError) as caught, catalog.explained("sqlite:///m.db"):
+        raise OSError(errno.EACCES, "Permission denied", "m.db")
+    assert "Free space" not in caught.value.remedy
+
+
+def test_two_first_registers_without_hard_links_share_a_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that comes second must not replace what the first one's client may have written to."""
+    path = tmp_path / "mlflow.db"
+
+    def refuse(source: Path, target: Path) -> None:
+        path.write_bytes(b"of another process, just made")
+        raise OSError(errno.EPERM, "no links here")
+
+    class Client:
+        def __init__(self, uri: str) -> None:
+            Path(uri.removeprefix("sqlite:///")).write_bytes(b"ours")
+
+        def search_registered_models(self, max_results: int) -> None:
+            pass
+
+    monkeypatch.setattr(catalog, "client_of", Client)
+    monkeypatch.setattr(os, "link", refuse)
+    catalog_worker._make_database(path)
+    assert path.read_bytes() == b"of another process, just made"
+    path.unlink()
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here")))
+    catalog_worker._make_database(path)
+    assert path.read_bytes() == b"ours"
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith("mlflow")] == ["mlflow.db"]
+
+
+def test_a_full_disk_under_the_copy_of_the_model_names_the_disk(
+    project: Project, model_file: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path, **_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+
+    monkeypatch.setattr(files, "copy_atomic", refuse)
+    with pytest.raises(DeliveryError, match=f"no room left in {scratch}") as caught:
+        register(project, model_file, "net")
+    assert str(model_file) not in str(caught.value)
+
+
+def test_a_file_that_is_no_model_is_named_as_it_was_given(project: Project, model_file: Path) -> None:
+    model_file.write_bytes(b"just a text\n" * 9)
+    with pytest.raises(ConversionError) as caught:
+        register(project, model_file, "net")
+    assert str(model_file) in caught.value.what
+    assert "shipway-register-" not in str(caught.value)
+
+
+def test_weights_without_their_program(project: Project, tmp_path: Path) -> None:
+    weights = tmp_path / "lonely" / "net.pdiparams"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    for path in (weights, weights.parent):
+        with pytest.raises(ConversionError, match=r"net\.pdiparams lacks its program") as caught:
+            register(project, path, "net")
+        assert "neither net.json nor net.pdmodel" in caught.value.why

@@ -83,7 +83,7 @@ def test_both_forms_of_one_program_are_one_model(old: Path) -> None:
         (lambda f: (f / "inference.json").write_text("[1]"), ConversionError, "no program"),
         (lambda f: (f / "inference.json").write_text('{"base_code": 3}'), ConversionError, "no program"),
         (lambda f: (f / "other.onnx").write_bytes(b"x"), UsageError, "more than one model"),
-        (lambda f: (f / "inference.json").unlink(), UsageError, "holds no model"),
+        (lambda f: (f / "inference.json").unlink(), ConversionError, "lacks its program"),
     ],
 )
 def test_spoilt_pir(
