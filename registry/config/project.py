@@ -111,9 +111,12 @@ class Project:
             )
         return {name: placement for name, placement in there.items() if not targets or name in targets}
 
-    def delivery(self, environment: str, target: str) -> Delivery:
-        """Performs steps at the destination. Raises UsageError; ConfigError for an address that is none."""
-        placement = self.placements(environment, [target])[target]
+    def delivery(self, environment: str, target: str, *, to: str | None = None) -> Delivery:
+        """Performs steps at the destination. Raises UsageError; ConfigError for an address that is none.
+
+        ``to`` is an earlier address, where something of the target was left that may be in the file no more.
+        """
+        placement = self._placement(environment, target, to)
         if placement.to.startswith("ssh://"):
             return self._hosts(environment, target, placement)
         if placement.to.startswith("s3://"):
@@ -122,6 +125,21 @@ class Project:
         from shipway.targets.deliveries.folder import FolderDelivery
 
         return FolderDelivery(self.path(placement.to), self.store.open)
+
+    def _placement(self, environment: str, target: str, to: str | None) -> PlacementConfig:
+        there = self.environment(environment).targets
+        if to is None:
+            return self.placements(environment, [target])[target]
+        if target in there:
+            return there[target].model_copy(update={"to": to})
+        try:
+            return PlacementConfig(to=to)
+        except ValueError as error:  # no address, or one of hosts that nobody knows any more
+            raise ConfigError(
+                f"{to!r}, where {environment}/{target} once was, can't be reached without its settings.",
+                why=str(error),
+                remedy=f"Add {target!r} to {self.source} again.",
+            ) from error
 
     def _bucket(self, placement: PlacementConfig) -> Delivery:
         """Reached as it says, or as the store is: then what the store has is copied within the service."""

@@ -268,6 +268,7 @@ def _started(plan: Plan, move: Move, command: str, peers: tuple[tuple[str, int],
         command=command,
         peers=peers,
         owner=owner.this_process(),
+        to=move.to,
     )
 
 

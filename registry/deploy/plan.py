@@ -24,7 +24,8 @@ class Wanted:
     """What shall be live on one target, and what its configuration says about getting there.
 
     ``gates`` name the gates past the digests and their options. ``restores`` is the serial that a rollback
-    goes back to. ``keep`` is how many old releases stay besides the live one and the candidate.
+    goes back to. ``keep`` is how many old releases stay besides the live one and the candidate. ``to`` is the
+    destination's address, for the ledger.
     """
 
     target: str
@@ -33,6 +34,7 @@ class Wanted:
     gates: tuple[tuple[str, Mapping[str, Json]], ...] = ()
     restores: int | None = None
     keep: int = 5
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Move:
     fresh: bool
     unchanged: bool
     send: int
+    to: str = ""
 
     def pointer(self, environment: str) -> Pointer:
         manifest = self.release.manifest
@@ -189,6 +192,7 @@ def _move(want: Wanted, there: Seen) -> Move:
         fresh=want.release.id not in there.releases,
         unchanged=unchanged,
         send=0 if there.placed else sum(step.file.size for step in _sends(want, there)),
+        to=want.to,
     )
 
 

@@ -6,13 +6,15 @@ Rules:
    creating a document, so that of several commands that find the same remains one does the work.
 2. A command's deployments share their fate (``verdict``): finished where every pointer of it had moved and
    the gates still pass, else undone, all of them.
-3. Exactly one outcome is recorded for each claim: ``live`` or ``interrupted``.
+3. What can't be asked or undone where ``deploy.yaml`` no longer sends the target (it was removed, or its
+   address changed) is left as it is, and noted: it must not keep the other targets from being deployed to.
+4. Exactly one outcome is recorded for each claim: ``live`` or ``interrupted``.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +30,20 @@ from shipway.targets.steps import Gate
 Verdict = Literal["finish", "undo"]
 GatesOf = Callable[[Started], Sequence[Gate]]
 """Gives the gates of a deployment, the digests first."""
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """Where a deployment went, None if out of reach; ``current``: the target is still sent there."""
+
+    delivery: Delivery | None
+    current: bool
+
+    def points_at(self, started: Started) -> bool:
+        return self.delivery is not None and self.delivery.pointer() == started.pointer
+
+
+ThereOf = Callable[[Started], There]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +70,7 @@ def verdict(parts: Sequence[Part], claims: int) -> Verdict:
 def recover(
     ledger: Ledger,
     places: Sequence[Place],
-    delivery_of: Callable[[Place], Delivery],
+    there_of: ThereOf,
     gates_of: GatesOf,
     observer: Observer = SILENT,
 ) -> list[Ended]:
@@ -66,14 +82,14 @@ def recover(
     for place in places:
         started = ledger.head(place).open
         if started is not None:
-            recorded += _recover_command(ledger, started, delivery_of, gates_of, observer)
+            recorded += _recover_command(ledger, started, there_of, gates_of, observer)
     return recorded
 
 
 def _recover_command(
     ledger: Ledger,
     found: Started,
-    delivery_of: Callable[[Place], Delivery],
+    there_of: ThereOf,
     gates_of: GatesOf,
     observer: Observer,
 ) -> list[Ended]:
@@ -81,7 +97,7 @@ def _recover_command(
     taken = [(started, ledger.take_over(started)) for started, ended in claimed if ended is None]
     try:
         with lease.kept(ledger, taken):
-            return _settle(ledger, found, claimed, taken, delivery_of, gates_of, observer)
+            return _settle(ledger, found, claimed, taken, there_of, gates_of, observer)
     except BaseException:
         owner.abandon(found.command)  # this process lives on, but not for this
         raise
@@ -92,27 +108,20 @@ def _settle(
     found: Started,
     claimed: Sequence[tuple[Started, Ended | None]],
     taken: Sequence[tuple[Started, int]],
-    delivery_of: Callable[[Place], Delivery],
+    there_of: ThereOf,
     gates_of: GatesOf,
     observer: Observer,
 ) -> list[Ended]:
-    deliveries = {started.place: delivery_of(started.place) for started, _ in claimed}
-    parts = [
-        Part(started, ended, deliveries[started.place].pointer() == started.pointer)
-        for started, ended in claimed
-    ]
+    theres = {started.place: there_of(started) for started, _ in claimed}
+    parts = [Part(started, ended, theres[started.place].points_at(started)) for started, ended in claimed]
     left = [part for part in parts if part.ended is None]
     finish = verdict(parts, len(found.peers)) == "finish"
-    failure = _gate(left, deliveries, gates_of) if finish else ""
+    failure = _gate(left, theres, gates_of) if finish else ""
     for started, number in taken:
         ledger.check(started, number)
     done = finish and not failure
     for part in left:
-        delivery = deliveries[part.started.place]
-        if part.pointed and not done:
-            point_back(delivery, part.started.before)
-        with contextlib.suppress(DeliveryError):
-            delivery.clear(part.started.release)
+        _put_right(part, theres[part.started.place], done, observer)
     detail = f"killed ({found.owner}); " + (
         "all of it was in place" if done else f"undone{failure and ': ' + failure}"
     )
@@ -124,6 +133,26 @@ def _settle(
             f"{part.started.version} (serial {part.started.serial}) was {detail}."
         )
     return recorded
+
+
+def _put_right(part: Part, there: There, done: bool, observer: Observer) -> None:
+    """Undo one part, unless all is ``done``, and remove what was being put together for it."""
+    started, delivery = part.started, there.delivery
+    try:
+        if part.pointed and not done and delivery is not None:
+            point_back(delivery, started.before)
+    except DeliveryError:
+        if there.current:
+            raise
+        delivery = None
+    if delivery is None:
+        observer.note(
+            f"{started.place}: deploy.yaml has it no more at {started.to or 'its former address'}, "
+            "which can't be used; what is there was left as it is."
+        )
+        return
+    with contextlib.suppress(DeliveryError):
+        delivery.clear(started.release)
 
 
 def _claimed(ledger: Ledger, found: Started) -> list[tuple[Started, Ended | None]]:
@@ -139,9 +168,10 @@ def _claimed(ledger: Ledger, found: Started) -> list[tuple[Started, Ended | None
     return claimed
 
 
-def _gate(parts: Sequence[Part], deliveries: dict[Place, Delivery], gates_of: GatesOf) -> str:
-    """Why a gate does not pass, or nothing."""
-    failures = (_failure(part.started, deliveries[part.started.place], gates_of) for part in parts)
+def _gate(parts: Sequence[Part], theres: Mapping[Place, There], gates_of: GatesOf) -> str:
+    """Why a gate does not pass, or nothing. What is out of reach can't be asked."""
+    asked = [(part.started, theres[part.started.place].delivery) for part in parts]
+    failures = (_failure(started, delivery, gates_of) for started, delivery in asked if delivery is not None)
     return next(filter(None, failures), "")
 
 

@@ -14,8 +14,8 @@ from shipway.registry.config.project import Project
 from shipway.registry.deploy import mirror
 from shipway.registry.deploy.execute import Deployment, Watch, execute, unwatched
 from shipway.registry.deploy.plan import Plan, Seen, Wanted, gates, plan_promotion
-from shipway.registry.deploy.recover import recover
-from shipway.registry.errors import ConfigError, ConflictError
+from shipway.registry.deploy.recover import There, recover
+from shipway.registry.errors import ConfigError, ConflictError, ShipwayError
 from shipway.registry.ledger.events import Kind, Place, Standing, Started
 from shipway.registry.ledger.ledger import Head, Ledger
 from shipway.registry.nouns import Json, ModelVersion
@@ -86,7 +86,7 @@ class Site:
     def recover(self, observer: Observer = SILENT) -> None:
         """Finish or undo what a killed command left. Raises ConflictError where one is still at work."""
         self._heads.clear()
-        if recover(self.ledger, self.places, self.delivery, self._gates, observer):
+        if recover(self.ledger, self.places, self._there, self._gates, observer):
             mirror.start(self.project)
 
     def plan(
@@ -132,6 +132,7 @@ class Site:
             gates=tuple(self._configured_gates(target)),
             restores=goal.restores,
             keep=self.placements[target].keep,
+            to=self.placements[target].to,
         )
 
     def _seen(self, want: Wanted) -> Seen:
@@ -178,9 +179,26 @@ class Site:
         if gate.command is not None:
             yield "command", {"argv": gate.command}
 
+    def _there(self, started: Started) -> There:
+        """Where a deployment went that another command left: ``deploy.yaml`` may have changed since."""
+        place = started.place
+        placement = self.project.environment(place.environment).targets.get(place.target)
+        if placement is not None and started.to in ("", placement.to):
+            return There(self.delivery(place), current=True)
+        if not started.to:
+            return There(None, current=False)
+        try:
+            delivery = self.project.delivery(place.environment, place.target, to=started.to)
+            delivery.pointer()  # raises where it can't be reached
+        except ShipwayError:
+            return There(None, current=False)
+        return There(delivery, current=False)
+
     def _gates(self, started: Started) -> list[Gate]:
         """The gates of a deployment that another command left behind."""
         release = Release(self.project.store.bundle(started.bundle))
+        if started.place.target not in self.project.environment(self.environment).targets:
+            return [Gate(release, "digests", {})]
         configured = tuple(Site(self.project, self.environment)._configured_gates(started.place.target))
         want = Wanted(started.place.target, release, gates=configured)
         return [Gate(release, "digests", {}), *gates(want, started.pointer)]

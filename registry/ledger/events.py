@@ -83,7 +83,8 @@ class Started:
 
     ``before`` is the destination's pointer at that moment. ``restores`` is the serial that a rollback goes
     back to. ``command`` is shared by the deployments of one command, ``peers`` are its (target, serial)
-    pairs. ``accept`` is the reason given for going past a gate. ``at`` is UTC, ISO 8601.
+    pairs. ``accept`` is the reason given for going past a gate. ``at`` is UTC, ISO 8601. ``to`` is the
+    address as in ``deploy.yaml`` then, by which it can be undone later; older documents have none (empty).
     """
 
     place: Place
@@ -102,6 +103,7 @@ class Started:
     command: str
     peers: tuple[tuple[str, int], ...]
     owner: Owner
+    to: str = ""
 
     @property
     def pointer(self) -> Pointer:
@@ -136,6 +138,7 @@ class Started:
             "command": self.command,
             "peers": [list(peer) for peer in self.peers],
             "owner": self.owner.to_json(),
+            "to": self.to,
         }
 
     @classmethod
@@ -157,6 +160,7 @@ class Started:
             command=data["command"],
             peers=tuple((target, serial) for target, serial in data["peers"]),
             owner=Owner.from_json(data["owner"]),
+            to=data.get("to", ""),
         )
 
 
