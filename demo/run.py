@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import models
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent / ".demo"
@@ -27,7 +29,8 @@ console = Console(highlight=False)
 
 def shipway(*arguments: str) -> None:
     """Run a command before the reader's eyes; stop the demo where it fails."""
-    console.print(f"\n[bold green]$[/] [bold]shipway {' '.join(arguments)}[/]")
+    command = Text.assemble(("$ ", "bold green"), (shlex.join(["shipway", *arguments]), "bold"))
+    console.print("", command, sep="\n", soft_wrap=True)
     sys.stdout.flush()
     started = time.monotonic()
     code = subprocess.run([SHIPWAY, *arguments], cwd=WORK).returncode
@@ -65,6 +68,7 @@ def main() -> None:
     before = live()
     shipway("rollback", "--env", "prod", "--reason", "the tuned one misreads totals")
     after = live()
+    shipway("mirror")
     shipway("status")
     shipway("history")
 
@@ -86,10 +90,10 @@ def main() -> None:
     wrong = [t for t in after if (before[t]["version"], after[t]["version"]) != (2, 1)]
     if wrong or len(after) != 4:
         sys.exit(f"the rollback did not bring version 1 back on: {', '.join(wrong) or 'all four targets'}")
-    console.print(
-        f"Done in {time.monotonic() - started:.0f} s. The project is in {os.path.relpath(WORK)}: try "
-        f"'cd {os.path.relpath(WORK)} && {os.path.relpath(SHIPWAY, WORK)} show ocr-rec/1'."
-    )
+    work, program = os.path.relpath(WORK), os.path.relpath(SHIPWAY, WORK)
+    console.print(f"Done in {time.monotonic() - started:.0f} s. The project is in {work}. Look around:")
+    command = f"cd {shlex.quote(work)} && {shlex.quote(program)} show ocr-rec/1"
+    console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -53,3 +53,8 @@ def format_age(seconds: float) -> str:
         if seconds < limit:
             return f"{int(seconds // divisor)} {unit}"
     return f"{int(seconds // 86400)} d"
+
+
+def format_ago(seconds: float) -> str:
+    """The same in a sentence: ``just now``, ``42 s ago``."""
+    return "just now" if seconds < 1 else f"{format_age(seconds)} ago"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from shipway.registry.cli.output import Block, Cell, Table
+from shipway.registry.cli.layout import Cell, Table
+from shipway.registry.cli.output import Block
 from shipway.registry.ledger.owner import seconds_since
 from shipway.registry.nouns import Json, ModelVersion
-from shipway.registry.units import format_age, format_size
+from shipway.registry.units import format_age, format_ago, format_size
 
 if TYPE_CHECKING:
     from shipway.registry.deploy.plan import Plan, Task
@@ -24,6 +25,19 @@ _STYLES = {"live": "green", "unchanged": "dim", "failed": "red", "interrupted": 
 def age(at: str) -> str:
     """How long ago an ISO 8601 time was."""
     return format_age(seconds_since(at))
+
+
+def ago(at: str) -> str:
+    """The same in a sentence."""
+    return format_ago(seconds_since(at))
+
+
+def short_time(at: str) -> str:
+    """The minute of this year, or the day of another one, of an ISO 8601 time in UTC."""
+    from datetime import datetime, timezone
+
+    this_year = at[:4] == str(datetime.now(timezone.utc).year)
+    return at[5:16].replace("T", " ") if this_year else at[:10]
 
 
 def outcome_json(done: Outcome) -> Json:
@@ -72,7 +86,8 @@ def plan(done: Outcome) -> Iterator[Block]:
             )
         )
     columns = ("target", "now", "then", "serial", "kind", "precision", "max abs", "size", "to send", "runs")
-    yield Table(columns, rows, title=f"{done.plan.kind.capitalize()} in {done.plan.environment}")
+    title = f"{done.plan.kind.capitalize()} in {done.plan.environment}"
+    yield Table(columns, rows, title, gives=("kind", "serial", "precision", "size", "runs", "max abs"))
     yield from _steps(done.plan)
     yield f"{len(done.plan.tasks)} steps, {format_size(done.plan.send)} to send. Nothing was changed."
 
@@ -132,7 +147,7 @@ def _grid(found: Status) -> Table:
     rows: list[tuple[str | Cell, ...]] = [
         (name, *(_square(targets.get(name)) for targets in found.values())) for name in names
     ]
-    return Table(("target", *found), rows)
+    return Table(("target", *found), rows, wraps=dict.fromkeys(found, 24))
 
 
 def _square(one: TargetStatus | None) -> Cell:
@@ -173,11 +188,9 @@ def _notes(one: TargetStatus) -> Iterator[str]:
         started, ended = one.attempt.started, one.attempt.ended
         what = f"{started.kind} of {started.model}/{started.version} (serial {started.serial})"
         if ended is None:
-            yield f"{what} began {age(started.at)} ago and has not ended: {started.owner}"
+            yield f"{what} began {ago(started.at)} and has not ended: {started.owner}"
         else:
-            yield f"{what} {ended.outcome} {age(ended.at)} ago" + (
-                f": {ended.detail}" if ended.detail else ""
-            )
+            yield f"{what} {ended.outcome} {ago(ended.at)}" + (f": {ended.detail}" if ended.detail else "")
 
 
 def history(events: Sequence[Event]) -> Iterator[Block]:
@@ -191,7 +204,7 @@ def history(events: Sequence[Event]) -> Iterator[Block]:
         detail = f" [{event.ended.detail}]" if event.ended and event.ended.detail else ""
         rows.append(
             (
-                started.at[:19].replace("T", " "),
+                Cell(started.at[:19].replace("T", " "), short=short_time(started.at)),
                 str(started.place),
                 str(started.serial),
                 started.kind,
@@ -201,7 +214,8 @@ def history(events: Sequence[Event]) -> Iterator[Block]:
                 started.reason + accepted + detail,
             )
         )
-    yield Table(("when (UTC)", "where", "serial", "what", "version", "outcome", "who", "why"), rows)
+    columns = ("when (UTC)", "where", "serial", "what", "version", "outcome", "who", "why")
+    yield Table(columns, rows, gives=("when (UTC)", "who", "serial"), wraps={"why": 15})
 
 
 def aliases(found: Mapping[str, tuple[str, int] | None]) -> Iterator[Block]:

@@ -175,7 +175,7 @@ def doctor(
     except ShipwayError as error:
         findings = doctor(None, error, prepare=prepare)
     document: Json = {"findings": [finding.to_json() for finding in findings]}
-    session.emit(lambda: document, lambda: tables.findings(findings))
+    session.emit(lambda: document, lambda: tables.findings(findings, grid=sys.stdout.isatty()))
 
 
 def schema(context: typer.Context) -> None:

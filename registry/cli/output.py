@@ -9,30 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TextIO
+import textwrap
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TextIO
 
+from shipway.registry.cli.layout import GAP, Cell, Table, cell, fit, width, widths
 from shipway.registry.nouns import Json
 
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A table's cell, with one of rich's style names for terminals. May hold several lines."""
-
-    text: str
-    style: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows under column names; a plain string stands for a cell without style."""
-
-    columns: tuple[str, ...]
-    rows: Sequence[Sequence[str | Cell]]
-    title: str = ""
-
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Block = str | Cell | Table
 """A line or a table."""
@@ -42,13 +28,6 @@ def harmless(text: str, *, lines: bool = False) -> str:
     """``text`` without control characters; ``lines`` keeps line ends."""
     return "".join(
         c if c.isprintable() or (lines and c == "\n") else c.encode("unicode_escape").decode() for c in text
-    )
-
-
-def width(text: str) -> int:
-    """Columns that ``text`` takes on a terminal: a wide character two (Unicode TR 11), a mark none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
     )
 
 
@@ -75,14 +54,10 @@ def print_blocks(blocks: Iterable[Block], stream: TextIO | None = None) -> None:
     stream.flush()
 
 
-def _cell(value: str | Cell) -> Cell:
-    return value if isinstance(value, Cell) else Cell(value)
-
-
 def _plain(block: Block) -> str:
     if not isinstance(block, Table):
-        return harmless(_cell(block).text, lines=True) + "\n"
-    rows = [[harmless(_cell(value).text) for value in row] for row in block.rows]
+        return harmless(cell(block).text, lines=True) + "\n"
+    rows = [[harmless(cell(value).text) for value in row] for row in block.rows]
     rows.insert(0, [harmless(column) for column in block.columns])
     widths = [max(width(row[index]) for row in rows) for index in range(len(block.columns))]
     lines = [
@@ -93,25 +68,67 @@ def _plain(block: Block) -> str:
 
 
 def _draw(block: Block, stream: TextIO) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     console = Console(file=stream, highlight=False)
     if not isinstance(block, Table):
-        cell = _cell(block)
-        console.print(Text(harmless(cell.text, lines=True), style=cell.style))
+        line = cell(block)
+        for words in harmless(line.text, lines=True).split("\n"):
+            console.print(Text(_wrapped(words, console.width), style=line.style), soft_wrap=True)
         return
-    drawn = RichTable(
-        title=block.title or None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
+    safe = replace(
+        block,
+        columns=tuple(map(harmless, block.columns)),
+        rows=[[_harmless(cell(value)) for value in row] for row in block.rows],
     )
-    for column in block.columns:
-        drawn.add_column(column, overflow="fold")
-    for row in block.rows:
-        drawn.add_row(*(Text(harmless(c.text, lines=True), style=c.style) for c in map(_cell, row)))
+    console.print()
+    if safe.title:
+        console.print(Text(safe.title, style="bold"))
+    fitting = fit(safe, console.width)
+    if fitting is None:
+        _draw_one_by_one(safe, console)
+    else:
+        _draw_table(fitting, console)
+
+
+def _wrapped(line: str, room: int) -> str:
+    """Indented where it goes on; a word is never cut, so that a digest or a path can be copied."""
+    if width(line) <= room:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, room, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _harmless(one: Cell) -> Cell:
+    return replace(one, text=harmless(one.text, lines=True), short=harmless(one.short, lines=True))
+
+
+def _draw_table(table: Table, console: Console) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    for column, least in zip(table.columns, widths(table), strict=True):
+        drawn.add_column(column, overflow="fold", no_wrap=column not in table.wraps, min_width=least)
+    for row in table.rows:
+        drawn.add_row(*(Text(c.text, style=c.style) for c in map(cell, row)))
     console.print(drawn)
+
+
+def _draw_one_by_one(table: Table, console: Console) -> None:
+    """A heading and a line a column for every row: what is too wide for a table."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    for row in table.rows:
+        first, *rest = map(cell, row)
+        console.print(Text(first.text, style=first.style or "bold"))
+        drawn = RichTable.grid(padding=(0, GAP, 0, 0))
+        drawn.add_column(no_wrap=True)
+        drawn.add_column(overflow="fold")
+        for column, value in zip(table.columns[1:], rest, strict=True):
+            if value.text:
+                drawn.add_row(Text(f"  {column}", style="dim"), Text(value.text, style=value.style))
+        console.print(drawn)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipway.registry.cli.output import Block, Cell, Table
+from shipway.registry.cli.layout import Cell, Table
+from shipway.registry.cli.output import Block
 from shipway.registry.nouns import Json, Link, ModelVersion, TensorSpec, Variant
 from shipway.registry.units import format_size
 
@@ -76,7 +77,9 @@ def links(found: Sequence[Link]) -> Table:
                     Cell("flat: proves little", WARN) if good and output.flat else verdict,
                 )
             )
-    return Table(("link", "output", "max abs", "max rel", "cosine", "scale", "top-1", "verdict"), rows)
+    columns = ("link", "output", "max abs", "max rel", "cosine", "scale", "top-1", "verdict")
+    gives = ("scale", "cosine", "max rel", "top-1")
+    return Table(columns, rows, gives=gives, wraps={"verdict": len("proves")})
 
 
 def versions(found: Sequence[Listed]) -> Iterator[Block]:
@@ -103,7 +106,9 @@ def versions(found: Sequence[Listed]) -> Iterator[Block]:
                 live,
             )
         )
-    yield Table(("version", "digest", "toolchain", "opset", "precisions", "size", "max abs", "live on"), rows)
+    columns = ("version", "digest", "toolchain", "opset", "precisions", "size", "max abs", "live on")
+    gives = ("toolchain", "opset", "precisions", "digest", "max abs")
+    yield Table(columns, rows, gives=gives, wraps={"live on": 24})
 
 
 def places(live: Sequence[str]) -> str:
@@ -172,8 +177,8 @@ def difference(found: Difference) -> Iterator[Block]:
     left, right = found.left, found.right
     rows: list[tuple[str | Cell, ...]] = []
 
-    def row(name: str, a: str, b: str) -> None:
-        rows.append((name, a, Cell(b, WARN if a != b else DIM)))
+    def row(name: str | Cell, a: str, b: str) -> None:
+        rows.append((name, Cell(a, "", _broken(a)), Cell(b, WARN if a != b else DIM, _broken(b))))
 
     row("digest", left.digest.short, right.digest.short)
     row("toolchain", left.toolchain, right.toolchain)
@@ -188,13 +193,19 @@ def difference(found: Difference) -> Iterator[Block]:
             times = (latency(side).get(precision) for side in (left, right))
             row(f"latency {precision}", *("-" if time is None else f"{time:.1f} ms" for time in times))
     for (source, target, output), (a, b) in found.numbers.items():
-        name = f"{source} -> {target}: {output}"
+        name = Cell(f"{source} -> {target}: {output}", short=f"{target}: {output}")
         row(name, *(f"max abs {number(side.max_abs)}" if side else "-" for side in (a, b)))
     for path, (first, second) in found.files.items():
         row(path, *(digest.partition(":")[2][:12] if digest else "-" for digest in (first, second)))
-    yield Table(("", str(left.ref), str(right.ref)), rows)
+    names = (str(left.ref), str(right.ref))
+    yield Table(("", *names), rows, gives=(*names, ""), wraps=dict.fromkeys(names, 24))
     if found.same_model:
         yield "Both are the same model: equal graph and weights."
+
+
+def _broken(value: str) -> str:
+    """With a place for a line to end between the parts of a toolchain's name."""
+    return value.replace("+paddle", " +paddle")
 
 
 def _interface(specs: Sequence[TensorSpec]) -> str:
@@ -241,10 +252,19 @@ def verified(done: Verified) -> Iterator[Block]:
         yield "  The numbers were not measured."
 
 
-def findings(found: Sequence[Finding]) -> Iterator[Block]:
+def findings(found: Sequence[Finding], *, grid: bool) -> Iterator[Block]:
+    """For a terminal, what is to be done stands under what was found; other programs get a column each."""
     styles = {"ok": GOOD, "missing": WARN, "broken": BAD}
-    rows = [
-        (item.name, Cell(item.state, styles[item.state]), item.detail, item.needed_for, item.remedy)
+    states = [Cell(item.state, styles[item.state]) for item in found]
+    if not grid:
+        rows = [
+            (i.name, state, i.detail, i.needed_for, i.remedy) for i, state in zip(found, states, strict=True)
+        ]
+        yield Table(("what", "state", "found", "needed for", "how to get it"), rows)
+        return
+    told = [
+        item.detail if item.state == "ok" else f"{item.detail}\nneeded for: {item.needed_for}\n{item.remedy}"
         for item in found
     ]
-    yield Table(("what", "state", "found", "needed for", "how to get it"), rows)
+    lines = [(i.name, state, text.strip()) for i, state, text in zip(found, states, told, strict=True)]
+    yield Table(("what", "state", "found"), lines, wraps={"found": 30})

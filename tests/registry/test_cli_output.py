@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipway.registry.cli import deployments, tables
-from shipway.registry.cli.output import Cell, Table, colours, harmless, print_blocks, width
+from shipway.registry.cli.layout import Cell, Table, fit, width
+from shipway.registry.cli.output import colours, harmless, print_blocks
 from shipway.registry.deploy.execute import Deployment
 from shipway.registry.ledger.events import Ended, Event, Owner, Place, Standing, Started
 from shipway.registry.nouns import (
@@ -23,6 +27,7 @@ from shipway.registry.nouns import (
     Tolerance,
     Variant,
 )
+from shipway.registry.units import format_ago
 from shipway.registry.verbs.register import Registered
 from shipway.registry.verbs.status import TargetStatus
 from shipway.registry.verbs.versions import Difference
@@ -148,6 +153,8 @@ def test_register_json_has_the_names_of_the_contract() -> None:
         "toolchain",
         "opset",
         "links",
+        "repairs",
+        "tried",
         "seconds",
     ]
     (link,) = document["links"]  # the link of the canonical model stands in its variant too: told once
@@ -268,6 +275,14 @@ def test_status_tells_of_a_newer_attempt() -> None:
     assert "has not ended: process 4711 on host" in shown
 
 
+def test_what_begins_now_does_not_begin_now_ago() -> None:
+    at = datetime.now(timezone.utc).isoformat()
+    begun = healthy(2, attempt=Event(replace(started(4, number=3), at=at), None))
+    for grid in (True, False):
+        shown = plain(*deployments.status({"prod": {"server": begun}}, grid=grid))
+        assert "began just now and has not ended" in shown
+
+
 def test_history_shows_who_when_and_why() -> None:
     shown = plain(*deployments.history([Event(started(reason="first\nrelease"), None)]))
     for word in ("2026-01-02 03:04:05", "prod/server", "promote", "李雷@host", "first\\nrelease", "started"):
@@ -294,3 +309,81 @@ def test_bundle_says_how_to_check_it_whatever_the_folder_is_called(tmp_path: Pat
         graph="model.onnx",
     )
     assert "cd 'my bundle' && python3 check.py" in plain(*tables.bundle(manifest, Path("my bundle")))
+
+
+def seen(*blocks: str | Cell | Table, room: int, patch: pytest.MonkeyPatch) -> str:
+    """What a terminal of ``room`` columns shows, without its colours."""
+    patch.setenv("TERM", "xterm")
+    patch.setenv("COLUMNS", str(room))
+    return re.sub(r"\x1b\[[\d;]*m", "", drawn(*blocks))
+
+
+NARROW = Table(
+    ("when", "where", "who", "why"),
+    [
+        (
+            Cell("2026-01-02 03:04:05", short="01-02 03:04"),
+            "prod/server",
+            "root@machine",
+            "a reason of some words",
+        )
+    ],
+    gives=("when", "who"),
+    wraps={"why": 10},
+)
+
+
+@pytest.mark.parametrize(
+    ("room", "columns", "when"),
+    [
+        (58, ("when", "where", "who", "why"), "2026-01-02 03:04:05"),
+        (57, ("when", "where", "who", "why"), "01-02 03:04"),
+        (50, ("when", "where", "who", "why"), "01-02 03:04"),
+        (49, ("when", "where", "why"), "01-02 03:04"),
+        (36, ("when", "where", "why"), "01-02 03:04"),
+    ],
+)
+def test_columns_give_way_in_the_order_declared(room: int, columns: tuple[str, ...], when: str) -> None:
+    fitted = fit(NARROW, room)
+    assert fitted is not None
+    assert fitted.columns == columns
+    first = fitted.rows[0][0]
+    assert isinstance(first, Cell)
+    assert first.text == when
+
+
+def test_what_can_give_no_more_is_no_table() -> None:
+    assert fit(NARROW, 35) is None
+
+
+@given(st.integers(min_value=20, max_value=200))
+def test_what_fits_is_never_cut(room: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        shown = seen(NARROW, room=room, patch=patch)
+    assert all(width(line) <= room for line in shown.splitlines())
+    words = shown.split()
+    assert "prod/server" in words
+    assert [word for word in words if word in ("a", "reason", "of", "some", "words")] == [
+        "a",
+        "reason",
+        "of",
+        "some",
+        "words",
+    ]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_no_identifier_is_cut_on_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [Event(started(1, reason="the tuned one misreads totals"), None)]
+    blocks = [*deployments.history(events), *tables.registered(Registered(version(), True, {}))]
+    shown = seen(*blocks, room=columns, patch=monkeypatch)
+    assert all(width(line) <= columns for line in shown.splitlines())
+    for word in ("prod/server", "ocr-rec/1", "paddle -> onnx", str(version().digest)):
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "just now"), (1, "1 s ago"), (240, "4 min ago"), (86400 * 9, "9 d ago")]
+)
+def test_how_long_ago(seconds: float, said: str) -> None:
+    assert format_ago(seconds) == said
