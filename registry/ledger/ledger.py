@@ -92,6 +92,12 @@ class Ledger:
             raise _broken(place, serial, "it has no outcome though a later one started")
         return ended.standing
 
+    def places(self) -> Iterator[Place]:
+        """Every place that anything was ever deployed to. Costs as much as there are places, not events."""
+        for environment in self.objects.folders("ledger/"):
+            for target in self.objects.folders(f"ledger/{environment}/"):
+                yield Place(environment, target)
+
     def events(self, place: Place) -> Iterator[Event]:
         """Newest first, each read only when it is asked for."""
         for serial in range(self._newest(place), 0, -1):

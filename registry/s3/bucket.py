@@ -163,10 +163,19 @@ class Bucket:
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Keys that start with ``prefix``, in order, and their sizes in bytes; a page at a time."""
+        for page in self._pages(Prefix=prefix):
+            yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", ()))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """What keys that start with ``prefix`` start with up to their next '/', each once; in order."""
+        for page in self._pages(Prefix=prefix, Delimiter="/"):
+            yield from (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+
+    def _pages(self, **asked: str) -> Iterator[dict[str, Any]]:
         more: dict[str, Any] = {}
         while True:
-            page = self.call("list_objects_v2", Prefix=prefix, MaxKeys=self.page, **more)
-            yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", ()))
+            page = self.call("list_objects_v2", **asked, MaxKeys=self.page, **more)
+            yield page
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}

@@ -77,6 +77,14 @@ class FolderObjects:
             if path.is_file() and not path.name.endswith(".tmp"):
                 yield path.relative_to(self.root).as_posix()
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        with self._explained():
+            try:
+                entries = sorted((self.root / prefix).iterdir())
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        yield from (entry.name for entry in entries if entry.is_dir())
+
     def delete(self, key: str) -> None:
         with self._explained():
             (self.root / key).unlink(missing_ok=True)

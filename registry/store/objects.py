@@ -41,5 +41,11 @@ class Objects(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with ``prefix``, which ends with '/', in order."""
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """The next part of the keys below ``prefix``, which ends with '/', where more parts follow; in order.
+
+        Costs as much as there are such parts, however many objects lie below them.
+        """
+
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""

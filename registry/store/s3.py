@@ -115,6 +115,11 @@ class S3Objects:
         for key, _ in self.bucket.list(self.key(prefix)):
             yield key[start:]
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        start = self.key(prefix)
+        for found in self.bucket.folders(start):
+            yield found[len(start) :].rstrip("/")
+
     def delete(self, key: str) -> None:
         self.bucket.delete(self.key(key))
 

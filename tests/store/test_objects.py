@@ -90,6 +90,20 @@ def test_keys_are_listed_in_order_below_their_prefix_only(objects: Objects) -> N
     assert list(objects.list("ledger/nowhere/")) == []
 
 
+def test_folders_are_the_next_part_of_longer_keys(objects: Objects) -> None:
+    if isinstance(objects, S3Objects):
+        objects.bucket.page = 3
+    targets = [f"target-{number}" for number in range(8)]
+    for target in targets:
+        for serial in range(2):
+            objects.put(f"ledger/prod/{target}/{serial:08d}.started.json", b"{}")
+    objects.put("ledger/prod/stray.json", b"{}")
+    objects.put("ledger/staging/server/00000001.started.json", b"{}")
+    assert list(objects.folders("ledger/")) == ["prod", "staging"]
+    assert list(objects.folders("ledger/prod/")) == targets
+    assert list(objects.folders("ledger/nowhere/")) == []
+
+
 def test_a_listing_of_several_pages_is_whole(objects: Objects) -> None:
     if isinstance(objects, S3Objects):
         objects.bucket.page = 7

@@ -330,6 +330,23 @@ def test_status_tells_a_running_attempt_from_a_killed_one(project: Project) -> N
     assert running(project, replace(attempt, started=mine))
 
 
+def test_history_tells_of_places_that_deploy_yaml_no_longer_has(plain: Project) -> None:
+    for environment in ("staging", "lab"):
+        put_live(plain, bundle(plain, 1), environment)
+    text = "project: scene\nstore: store\ntargets:\n  one: {kind: jetson-ort}\n"
+    smaller = load_text(text + "environments:\n  lab:\n    one: {to: out/lab/one}\n", plain.root)
+    empty = load_text(text, plain.root)
+    for project in (smaller, empty):
+        assert [str(event.started.place) for event in history(project)] == ["lab/one", "staging/one"]
+        assert [str(event.started.place) for event in history(project, "staging")] == ["staging/one"]
+        assert [str(event.started.place) for event in history(project, "staging", "one")] == ["staging/one"]
+    assert set(status(smaller)) == {"lab"}
+    with pytest.raises(UsageError, match="no environment 'prod'"):
+        history(smaller, "prod")
+    with pytest.raises(UsageError, match="no target 'three'"):
+        history(smaller, "lab", "three")
+
+
 def test_status_reads_as_much_of_a_long_ledger_as_of_a_short_one(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
