@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -129,19 +130,34 @@ def verify(
     digests_only: Annotated[
         bool, typer.Option("--digests-only", help="Leave the numbers alone: runs nothing.")
     ] = False,
+    digest: Annotated[
+        str | None, typer.Option("--digest", help="The bundle that it must be: sha256:...")
+    ] = None,
 ) -> None:
     """Check a bundle or a version again.
 
     Digests of all files, and the numbers on the golden inputs.
     """
     from shipway.registry.cli import tables
+    from shipway.registry.errors import ConfigError, UsageError
+    from shipway.registry.nouns import Digest
     from shipway.registry.verbs.verify import is_bundle, verify_bundle, verify_version
 
     session = Session.of(context)
     run = not digests_only
+    try:
+        wanted = Digest.parse(digest) if digest is not None else None
+    except ValueError as error:
+        raise UsageError(f"{digest!r} is no digest.", remedy="Write sha256: and 64 digits.") from error
     with session.observing() as observer:
         if is_bundle(dir_or_ref):
-            done = verify_bundle(Path(dir_or_ref), run=run, observer=observer)
+            store = None
+            with contextlib.suppress(ConfigError, UsageError):  # a bundle can be checked without a project
+                store = session.placed.store
+            folder = Path(dir_or_ref)
+            done = verify_bundle(folder, digest=wanted, store=store, run=run, observer=observer)
+        elif wanted is not None:
+            raise UsageError("--digest is a bundle's.", remedy="Give it with the bundle's folder.")
         else:
             done = verify_version(session.placed, ModelRef.parse(dir_or_ref), run=run, observer=observer)
     session.emit(done.to_json, lambda: tables.verified(done))

@@ -241,8 +241,18 @@ def bundle(manifest: Manifest, out: Path) -> Iterator[Block]:
 
 def verified(done: Verified) -> Iterator[Block]:
     what = f"{done.kind} bundle" if done.kind else "version"
-    yield Cell(f"The {what} of {done.model}/{done.version} is as it was recorded.", BOLD)
+    if done.vouched:
+        yield Cell(f"The {what} of {done.model}/{done.version} is as it was recorded.", BOLD)
+    else:
+        yield Cell(
+            f"The files of this {what} of {done.model}/{done.version} match its own bundle.json.", BOLD
+        )
     yield f"  {done.files} files, {format_size(done.size)}, {done.digest}"
+    if not done.vouched:
+        yield "  Nothing else vouches for that: compare the digest, or give the right one as --digest."
+    if done.extra:
+        more = f" and {len(done.extra) - 5} more" if len(done.extra) > 5 else ""
+        yield f"  Not the bundle's own: {', '.join(done.extra[:5])}{more}"
     if done.check is not None:
         worst, p50 = number(done.check["max_abs"]), done.check["p50_ms"]
         yield f"  Golden check on {done.check['provider']}: max abs {worst}, p50 {p50:.1f} ms"

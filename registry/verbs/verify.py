@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from shipway.registry import files
 from shipway.registry.config.project import Project
-from shipway.registry.errors import IntegrityError, NotFoundError, VerificationError
+from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, VerificationError
 from shipway.registry.nouns import Digest, File, Json, Link, ModelRef, ModelVersion, Variant
 from shipway.registry.observe import SILENT, Observer
+from shipway.registry.store.store import Store
 from shipway.registry.verbs.resolve import resolve
 from shipway.targets.manifest import MANIFEST, Manifest, compare
 
@@ -33,7 +35,10 @@ class Verified:
 
     ``digest`` is the bundle's or the model's; ``files`` and ``size`` (bytes) say how much was read. ``check``
     is the verdict of the bundle's own golden check, None where it was not run; ``links`` are a version's
-    numbers, measured again, empty where ONNX Runtime is not installed.
+    numbers, measured again, empty where ONNX Runtime is not installed. ``vouched`` says whose word the
+    record is: the ``store``'s, that of the ``digest`` that was given, that of the ``release``'s folder name;
+    empty where a bundle is held against nothing but its own ``bundle.json``. ``extra`` are
+    files that no record lists.
     """
 
     model: str
@@ -44,6 +49,8 @@ class Verified:
     kind: str | None = None
     check: Json | None = None
     links: tuple[Link, ...] = ()
+    vouched: str = "store"
+    extra: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
         return {
@@ -55,6 +62,8 @@ class Verified:
             "size": self.size,
             "check": self.check,
             "links": [link.to_json() for link in self.links],
+            "vouched": self.vouched or None,
+            "extra": list(self.extra),
         }
 
 
@@ -63,13 +72,29 @@ def is_bundle(text: str) -> bool:
     return Path(text).is_dir() or "/" in text.removeprefix("models:/").partition("/")[2]
 
 
-def verify_bundle(folder: Path, *, run: bool = True, observer: Observer = SILENT) -> Verified:
+def verify_bundle(
+    folder: Path,
+    *,
+    digest: Digest | None = None,
+    store: Store | None = None,
+    run: bool = True,
+    observer: Observer = SILENT,
+) -> Verified:
     """Hold a bundle's files against its ``bundle.json`` and, with ``run``, run its golden check there.
 
-    Raises NotFoundError where there is no bundle, IntegrityError naming the files that are missing or
-    changed, VerificationError where the check does not pass or can't be run.
+    That file itself is held against ``digest`` or, where none is given, looked for in ``store``: a store that
+    does not know it, or can't be asked, does not vouch for it, which is no error. Raises NotFoundError where
+    there is no bundle, IntegrityError naming the files that are missing or changed or where it is not the
+    bundle ``digest``, VerificationError where the check does not pass or can't be run.
     """
     manifest = _read_manifest(folder)
+    if digest is not None and manifest.digest != digest:
+        raise IntegrityError(
+            f"{folder} is not the bundle {digest}.",
+            why=f"It is {manifest.digest}.",
+            remedy="Get the right one, or leave --digest away to see whether this one is whole.",
+        )
+    vouched = "digest" if digest is not None else _vouched(folder, manifest, store)
     found = {}
     with observer.phase("digests", manifest.size) as progress:
         for file in manifest.files:
@@ -84,6 +109,7 @@ def verify_bundle(folder: Path, *, run: bool = True, observer: Observer = SILENT
             why=str(difference),
             remedy=f"Get it again: shipway bundle {manifest.model}/{manifest.version}, or promote once more.",
         )
+    extra = _extra(folder, manifest)
     check = None
     if run:
         with observer.phase("golden check"):
@@ -96,6 +122,8 @@ def verify_bundle(folder: Path, *, run: bool = True, observer: Observer = SILENT
         manifest.size,
         kind=manifest.kind,
         check=check,
+        vouched=vouched,
+        extra=extra,
     )
 
 
@@ -146,17 +174,33 @@ def _read_manifest(folder: Path) -> Manifest:
             remedy="Name the folder that holds bundle.json, or a version as NAME/VERSION.",
         ) from error
     name = folder.resolve().name
-    if (
-        folder.resolve().parent.name == "releases"
-        and _RELEASE.fullmatch(name)
-        and name != manifest.release_id
-    ):
+    if _is_release(folder) and name != manifest.release_id:
         raise IntegrityError(
             f"{MANIFEST} in {folder} was altered.",
             why=f"It belongs to {manifest.release_id}, the folder is {name}.",
             remedy="Promote the version once more.",
         )
     return manifest
+
+
+def _vouched(folder: Path, manifest: Manifest, store: Store | None) -> str:
+    if store is not None:
+        with contextlib.suppress(NotFoundError, IntegrityError, DeliveryError):
+            store.bundle(manifest.digest)
+            return "store"
+    return "release" if _is_release(folder) else ""
+
+
+def _extra(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    own = {MANIFEST, *(file.path for file in manifest.files)}
+    there = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return tuple(sorted(set(there) - own))
+
+
+def _is_release(folder: Path) -> bool:
+    """Whether the folder's place and name say which bundle it holds, as far as twelve digits go."""
+    resolved = folder.resolve()
+    return resolved.parent.name == "releases" and _RELEASE.fullmatch(resolved.name) is not None
 
 
 def _run_check(folder: Path, manifest: Manifest) -> Json:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shipway.registry.cli.app import main
 from shipway.registry.config.load import load_text
 from shipway.registry.errors import IntegrityError, NotFoundError, VerificationError
+from shipway.registry.files import describe
 from shipway.registry.nouns import ModelRef
 from shipway.registry.verbs.bundle import build_bundle, export
 from shipway.registry.verbs.verify import is_bundle, verify_bundle, verify_version
@@ -165,3 +167,55 @@ heavy = {"mlflow", "onnxruntime", "numpy", "jinja2"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", program, str(bundle)], check=True)
+
+
+def tampered(bundle: Path) -> None:
+    """A file and its line in the manifest: the folder agrees with itself."""
+    (bundle / "README.md").write_text("not what was built")
+    data = json.loads((bundle / "bundle.json").read_text())
+    for file in data["files"]:
+        file.update(describe(bundle / file["path"], file["path"]).to_json())
+    (bundle / "bundle.json").write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def test_who_vouches_for_a_bundle_is_told(placed: Any, bundle: Path) -> None:
+    found = verify_bundle(bundle, run=False)
+    assert found.vouched == ""
+    assert verify_bundle(bundle, run=False, store=placed.project.store).vouched == "store"
+    assert verify_bundle(bundle, run=False, digest=found.digest).vouched == "digest"
+    tampered(bundle)
+    forged = verify_bundle(bundle, run=False, store=placed.project.store)
+    assert forged.vouched == ""
+    assert forged.digest != found.digest
+    with pytest.raises(IntegrityError, match="not the bundle sha256:") as caught:
+        verify_bundle(bundle, digest=found.digest)
+    assert str(forged.digest) in caught.value.why
+
+
+def test_the_command_says_no_more_than_it_knows(
+    placed: Any, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "deploy.yaml"
+    config.write_text(f"project: tests\nstore: {placed.project.store.objects.address}\n")
+    digest = str(verify_bundle(bundle, run=False).digest)
+    (bundle / "notes.txt").write_text("mine")
+
+    def said(*arguments: str) -> tuple[int, str, str]:
+        code = main(["-c", str(config), "verify", str(bundle), "--digests-only", *arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    code, out, _ = said()
+    assert code == 0
+    assert "is as it was recorded" in out
+    assert "Not the bundle's own: notes.txt" in out
+    tampered(bundle)
+    code, out, _ = said()
+    assert code == 0
+    assert "is as it was recorded" not in out
+    assert "match its own bundle.json" in out
+    assert "--digest" in out
+    assert said("--digest", digest)[0] == 9
+    assert said("--digest", "nonsense")[0] == 2
+    config.unlink()
+    assert "match its own bundle.json" in said()[1]
