@@ -56,6 +56,7 @@ class FolderDelivery:
         self._releases = root / "releases"
         self._hidden = root / ".staging"
         self._digests: dict[tuple[int, ...], Digest] = {}
+        self._made: tuple[Path, ...] = ()  # folders that were not there before this, innermost first
 
     # steps
 
@@ -83,6 +84,9 @@ class FolderDelivery:
     def _stage(self, release: Release) -> None:
         staged = self._staged(release.id)
         remove(staged)
+        self._made = self._made or tuple(
+            folder for folder in (self.root, *self.root.parents) if not folder.exists()
+        )
         staged.mkdir(parents=True)
 
     def _send(self, folder: Path, release: Release, file: File) -> int:
@@ -232,13 +236,17 @@ class FolderDelivery:
     def clear(self, release: str) -> None:
         """Remove all of the staging folder: whoever deploys here deploys alone, so it is nobody else's.
 
-        So what a process left that was killed while it pruned another release goes as well.
+        So what a process left that was killed while it pruned another release goes as well, and so do folders
+        that this made on the way to the destination and that came to hold nothing.
         """
         _name(release)
         with self._explained():
             remove(self._hidden)
             with contextlib.suppress(OSError):
                 self._releases.rmdir()  # only if it is empty
+            with contextlib.suppress(OSError):
+                for folder in self._made:
+                    folder.rmdir()
 
     # helpers
 

@@ -212,6 +212,26 @@ def test_a_first_deployment_that_fails_leaves_nothing_live(project: Project) -> 
     assert pointers(project) == {"one": (2, 2), "two": (2, 2)}
 
 
+def test_a_first_deployment_that_fails_leaves_no_empty_folder_that_it_made(project: Project) -> None:
+    (project.root / "out/prod").mkdir(parents=True)
+    (project.root / "out/prod/two").write_text("in the way")
+    with pytest.raises(DeliveryError, match="can't be used"):
+        put_live(project, bundle(project, 1))
+    assert not (project.root / "out/prod/one").exists()
+    (project.root / "out/prod/two").unlink()
+    (project.root / "out/prod/two").mkdir()  # this one is the user's
+
+    def stop(moment: str, task: Task) -> None:
+        if moment == "before" and isinstance(task.step, Point):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        put_live(project, bundle(project, 1), watch=stop)
+    assert sorted(path.name for path in (project.root / "out").rglob("*")) == ["prod", "two"]
+    put_live(project, bundle(project, 1))
+    assert live_versions(project) == {"one": 1, "two": 1}
+
+
 def test_accept_leads_past_a_gate_and_the_ledger_keeps_the_reason(project: Project) -> None:
     put_live(project, bundle(project, 1, good=False), accept="the camera is broken anyway")
     assert live_versions(project) == {"one": 1, "two": 1}
