@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,11 +58,14 @@ class FolderObjects:
                 ) from error
 
     def local(self, key: str) -> Path | None:
-        path = self.root / key
-        return path if path.is_file() else None
+        return self.root / key if self.exists(key) else None
 
     def exists(self, key: str) -> bool:
-        return (self.root / key).is_file()
+        with self._explained():
+            try:
+                return stat.S_ISREG((self.root / key).stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
 
     def is_intact(self, key: str, digest: Digest) -> bool:
         with self._explained():
@@ -70,12 +75,24 @@ class FolderObjects:
                 return False
 
     def list(self, prefix: str) -> Iterator[str]:
-        base = self.root / prefix
-        if not base.is_dir():
-            return
-        for path in sorted(base.rglob("*")):
-            if path.is_file() and not path.name.endswith(".tmp"):
-                yield path.relative_to(self.root).as_posix()
+        with self._explained():
+            found = sorted(self._walk(self.root / prefix))
+        yield from (path.relative_to(self.root).as_posix() for path in found)
+
+    @staticmethod
+    def _walk(base: Path) -> Iterator[Path]:
+        """Raises OSError for a folder that can't be read, which ``rglob`` would take for an empty one."""
+
+        def told(error: OSError) -> None:
+            if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                raise error
+
+        for folder, _, names in os.walk(base, onerror=told):
+            yield from (
+                path
+                for path in (Path(folder, name) for name in names if not name.endswith(".tmp"))
+                if path.is_file()
+            )
 
     def folders(self, prefix: str) -> Iterator[str]:
         with self._explained():

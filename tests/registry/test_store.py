@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,30 @@ def test_a_store_that_is_no_folder_says_what_to_do(tmp_path: Path) -> None:
         store.add_bytes(b"x")
     assert "deploy.yaml" in caught.value.remedy
     assert store.objects.get("ledger/x") is None
+
+
+@pytest.mark.parametrize("ask", ["exists", "local", "list"])
+def test_a_store_that_may_not_be_read_says_so(
+    ask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = FolderObjects(tmp_path)
+    objects.put("a/b", b"b")
+
+    def refuse(path: object, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(DeliveryError) as caught:
+        list(getattr(objects, ask)("a" if ask == "list" else "a/b"))
+    monkeypatch.undo()
+    assert "Permission denied" in caught.value.why
+    assert str(tmp_path / "a") in caught.value.why
+
+
+def test_a_listing_of_nothing_or_of_a_file_is_empty(tmp_path: Path) -> None:
+    objects = FolderObjects(tmp_path)
+    objects.put("a/b", b"b")
+    assert [*objects.list("none"), *objects.list("a/b")] == []
+    assert not objects.exists("a/b/c")
+    assert list(objects.list("a")) == ["a/b"]
