@@ -147,7 +147,7 @@ def verify_version(
         raise IntegrityError(
             f"The store's files of {version.ref} were altered.",
             why=f"changed: {', '.join(sorted(wrong))}",
-            remedy="Restore the store from a backup, or remove these files and register the model again.",
+            remedy=f"Register the model again, as {version.name}: that puts the right files back.",
         )
     links: tuple[Link, ...] = ()
     if run and _can_measure():
