@@ -226,7 +226,8 @@ _NOISE = re.compile(
     r"^\s*(?:$|Traceback|File |\d+ +|warnings\.warn|---|C\+\+ Traceback)|warning|deprecated", re.IGNORECASE
 )
 _PREFIX = re.compile(
-    r"^\s*(?:\d{4}-\d\d-\d\d[ T][\d:.,]+|\[(?:paddle2onnx|error|fatal|critical)\]|(?:error|fatal|critical):|\s+)+",
+    r"^\s*(?:\d{4}-\d\d-\d\d[ T][\d:.,]+|\[(?:paddle2onnx|error|fatal|critical)\]"
+    r"|(?:error|fatal|critical):|\s+)+",
     re.IGNORECASE,
 )
 """When and how loudly a logger says something: of what it says, the user needs the rest."""
