@@ -50,6 +50,7 @@ def test_references_are_read_as_mlflow_writes_them(text: str, expected: ModelRef
         "../x/1",
         "a@b c",
         "a/\u0661",
+        "a/" + "9" * 5000,
         "a'/1",
         'a"',
         "a\n/1",
