@@ -72,7 +72,7 @@ class ModelRef:
         """Read a reference; raises UsageError with the accepted forms."""
         body = text.removeprefix("models:/")
         name, slash, version = body.partition("/")
-        if slash and re.fullmatch(r"[0-9]{1,18}", version) and int(version) > 0:
+        if slash and re.fullmatch(r"[0-9]{1,1000}", version) and int(version) > 0:
             return cls(check_model_name(name), version=int(version))
         name, at, alias = body.partition("@")
         if at and _ALIAS.fullmatch(alias):
