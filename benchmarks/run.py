@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--only WORD] [--json FILE]
 
-What each row means, and where its time goes: ``docs/explanation/performance.md``.
+What each row runs and against what is told in ``rows.py``; the figures hold for one run on one machine.
 """
 
 from __future__ import annotations
