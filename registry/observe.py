@@ -5,9 +5,12 @@ The command line listens with a progress bar on a terminal; tests and programs l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+Confirm = Callable[[str], bool]
+"""Asks a person a question that can be answered yes or no, and waits for the answer."""
 
 
 class Advance(Protocol):
