@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from shipway.registry.cli import complete
-from shipway.registry.cli.options import Assets, Inputs, Name, Out, Ref, Samples, Source, Target, Toolchain
+from shipway.registry.cli.options import (
+    Assets,
+    Bisect,
+    Inputs,
+    Name,
+    Out,
+    Ref,
+    Samples,
+    Source,
+    Target,
+    Toolchain,
+)
 from shipway.registry.cli.session import Session
 from shipway.registry.nouns import Json, ModelRef
 
@@ -33,9 +44,7 @@ def register(
     samples: Samples = None,
     assets: Assets = None,
     toolchain: Toolchain = None,
-    bisect: Annotated[
-        bool, typer.Option("--bisect", help="Where a precision fails, name the first layer that differs.")
-    ] = False,
+    bisect: Bisect = False,
 ) -> None:
     """Turn a trained model into a verified version."""
     from shipway.registry.cli import tables

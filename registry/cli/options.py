@@ -25,6 +25,9 @@ Assets = Annotated[
     list[Path] | None, typer.Option("--asset", metavar="FILE", help="A file that travels into every bundle.")
 ]
 Toolchain = Annotated[str | None, typer.Option(help="Convert with this one and no other.")]
+Bisect = Annotated[
+    bool, typer.Option("--bisect", help="Where a link of the chain fails, name the first layer that differs.")
+]
 To = Annotated[
     str,
     typer.Option(

@@ -10,6 +10,7 @@ import typer
 from shipway.registry.cli.options import (
     Accept,
     Assets,
+    Bisect,
     DryRun,
     Env,
     Inputs,
@@ -39,6 +40,7 @@ def ship(
     samples: Samples = None,
     assets: Assets = None,
     toolchain: Toolchain = None,
+    bisect: Bisect = False,
 ) -> None:
     """Register, then promote what came out."""
     from shipway.registry.cli import deployments, tables
@@ -56,6 +58,7 @@ def ship(
             samples=samples,
             assets=assets or (),
             toolchain=toolchain,
+            bisect=bisect,
             observer=observer,
         )
         outcome = promote(

@@ -2,8 +2,8 @@
 
 Requests: ``convert`` (model, params, opset, upgrade, verbose, out), ``translate`` (model, out: a
 ``.pdmodel`` into the form of Paddle 3) and ``run`` (model, params, cases: folders of ``<index>.npz`` with the
-inputs by name, out: folder for the outputs, by position). Numbers are repeatable: one thread, plain kernels
-(oneDNN off), no GPU.
+inputs by name, out: folder for the outputs, by position; watched: outputs are inner values, of which none may
+be merged or folded away). Numbers are repeatable: one thread, plain kernels (oneDNN off), no GPU.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def _prepare() -> Callable[[Json], Json]:
         if request["do"] == "translate":
             translate(paddle, Path(request["model"]), Path(request["out"]))
             return None
+        if request.get("watched"):  # never asked for again: not kept
+            return _run(_predictor(paddle, request["model"], request["params"], watched=True), request)
         key = (request["model"], request["params"])
         if key not in predictors:
             predictors[key] = _predictor(paddle, *key)
@@ -52,12 +54,15 @@ def _convert(paddle2onnx: Any, request: Json) -> Json:
     return None
 
 
-def _predictor(paddle: Any, model: str, params: str) -> Any:
+def _predictor(paddle: Any, model: str, params: str, *, watched: bool = False) -> Any:
     config = paddle.inference.Config(model, params)
     config.disable_gpu()
     config.disable_mkldnn()
     config.disable_glog_info()
     config.set_cpu_math_library_num_threads(1)
+    if watched:
+        for merging in ("common_subexpression_elimination_pass", "constant_folding_pass"):
+            config.delete_pass(merging)
     return paddle.inference.create_predictor(config)
 
 

@@ -6,8 +6,9 @@ with its reason: it is recorded with the version, or told where nothing worked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, ShipwayError, UnsupportedModelError, VerificationError
 from shipway.registry.nouns import Json, Link
 from shipway.registry.process import WorkerError
+from shipway.registry.verbs import layers
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +56,10 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """A model at ``path`` whose first link passed, with the golden set that says so and the way to it."""
+    """A model at ``path`` whose first link passed, with the golden set that says so and the way to it.
+
+    ``layers``, for ``--bisect``: tensor to the layer of the trained model that it belongs to, where known.
+    """
 
     model: onnx.ModelProto
     path: Path
@@ -63,6 +68,7 @@ class Proved:
     toolchain: str
     repairs: tuple[Applied, ...]
     tried: tuple[Tried, ...]
+    layers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: Clock) -> Proved:
@@ -72,6 +78,8 @@ def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: C
     where ``--input`` or ``--samples`` do not fit, VerificationError where numbers were all that was wrong,
     else ConversionError.
     """
+    from shipway.registry.verify import chain
+
     tried: list[Tried] = []
     for number, way in enumerate(_ways(wish)):
         folder = work / f"way-{number}"
@@ -85,8 +93,19 @@ def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: C
                 applied = mended.applied if mended else ()
                 model, reference = way.convert(wish, source, mended, folder, bench)
             with clock.phase("verify"):
-                proof, link = _measured(wish, model, reference, work / "proved.onnx")
-            return Proved(model, work / "proved.onnx", proof, link, way.name, applied, tuple(tried))
+                path = work / "proved.onnx"
+                proof, link = _measured(wish, model, reference, path)
+                inside = layers.Inside(wish, way.toolchain, source, mended, folder, bench)
+                if wish.bisect and not link.passed:
+                    link = dataclasses.replace(link, notes=(*link.notes, inside.explain(path, proof)))
+            chain.require(
+                [link],
+                f"The conversion of {wish.name} is wrong: its numbers are not the trained model's.",
+                "Nothing was registered. Try another --toolchain or convert.opset; where the difference is "
+                "one that you accept, raise convert.tolerance in deploy.yaml.",
+            )
+            named = inside.names() if wish.bisect else {}
+            return Proved(model, path, proof, link, way.name, applied, tuple(tried), named)
         except (ConversionError, VerificationError) as error:
             _as_given(error, wish, source)
             room.require(folder, f"{error.what}\n{error.why}")  # no way leads on where nothing can be written
@@ -233,14 +252,7 @@ def _measured(wish: Wish, model: onnx.ModelProto, reference: Reference, path: Pa
     reference.close()
     graph.name_output_axes(model, proof.seen())
     path.write_bytes(graph.to_bytes(model))
-    link = proof.link(path, "onnx", tolerance)
-    chain.require(
-        [link],
-        f"The conversion of {wish.name} is wrong: its numbers are not the trained model's.",
-        "Nothing was registered. Try another --toolchain or convert.opset; where the difference is one "
-        "that you accept, raise convert.tolerance in deploy.yaml.",
-    )
-    return proof, link
+    return proof, proof.link(path, "onnx", tolerance)
 
 
 def _nothing_worked(wish: Wish, tried: Sequence[Tried]) -> ShipwayError:

@@ -18,13 +18,14 @@ from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, VerificationError
 from shipway.registry.nouns import Digest, File, Link, ModelVersion, Tolerance, Variant
 from shipway.registry.observe import Observer
-from shipway.registry.verbs import attempts
+from shipway.registry.verbs import attempts, layers
 from shipway.targets.base import RuntimeLimits
 
 if TYPE_CHECKING:
     import onnx
 
     from shipway.registry.convert.running import Bench
+    from shipway.registry.verbs.attempts import Proved
     from shipway.registry.verify.chain import GoldenSet
 
 
@@ -41,7 +42,7 @@ class Wish:
     limits: Mapping[str, RuntimeLimits]
     precisions: Mapping[str, tuple[str, ...]]  # precision -> the targets that ask for it
     config: ConvertConfig
-    bisect: bool = False  # where a precision fails, look for the layer
+    bisect: bool = False  # where a link fails, look for the layer
 
     def identity(self) -> Digest:
         options = {
@@ -100,7 +101,7 @@ def verified(
     else:
         with clock.phase("optimise"):
             tolerance = wish.config.allowed("fp32")
-            model, refusal = _optimised(found.model, path, found.proof, links, work, tolerance)
+            model, refusal = _optimised(found, path, links, work, tolerance, bisect=wish.bisect)
     proof = found.proof
     info = graph.info(model, 0)
     notes = [refusal] if refusal else []
@@ -111,7 +112,7 @@ def verified(
         others = sorted(set(wish.precisions) - {"fp32"})
         if data and others:
             raise _too_large(wish, others[0])
-        variants += [_variant(wish, precision, path, proof, work, folder) for precision in others]
+        variants += [_variant(wish, precision, path, found, work, folder) for precision in others]
         latency = {
             v.precision: proof.median_ms(folder / catalog.location(v.files[0], v.precision)) for v in variants
         }
@@ -161,12 +162,13 @@ def _import_early() -> None:
 
 
 def _optimised(
-    model: onnx.ModelProto, path: Path, proof: GoldenSet, links: list[Link], work: Path, tolerance: Tolerance
+    found: Proved, path: Path, links: list[Link], work: Path, tolerance: Tolerance, *, bisect: bool
 ) -> tuple[onnx.ModelProto, str]:
     """The leaner model, in place at ``path`` with its link added, or the same one and why it stays."""
     from shipway.registry.convert import graph, optimise
 
     attempt = work / "optimised.onnx"
+    model, proof = found.model, found.proof
     try:
         leaner = optimise.slim(model)
         attempt.write_bytes(graph.to_bytes(leaner))
@@ -175,18 +177,19 @@ def _optimised(
         room.require(work, error.why)
         return model, f"not optimised: {error.what} {error.why}"
     if not link.passed:
-        return model, "not optimised: the numbers were no longer the trained model's"
+        why = "not optimised: the numbers were no longer the trained model's"
+        return model, f"{why}\n{layers.of_forms(path, attempt, found, tolerance)}" if bisect else why
     attempt.replace(path)
     links.append(link)
     return leaner, ""
 
 
-def _variant(wish: Wish, precision: str, path: Path, proof: GoldenSet, work: Path, folder: Path) -> Variant:
+def _variant(wish: Wish, precision: str, path: Path, found: Proved, work: Path, folder: Path) -> Variant:
     """The first recipe whose numbers pass. Raises VerificationError naming who asks for the precision."""
     from shipway.registry.convert import graph, variants
-    from shipway.registry.verify import bisect, parity
+    from shipway.registry.verify import parity
 
-    tolerance = wish.config.allowed(precision)
+    proof, tolerance = found.proof, wish.config.allowed(precision)
     place = folder / catalog.location(File("model.onnx", Digest(""), 0), precision)
     place.parent.mkdir(parents=True)
     attempt = work / f"{precision}.onnx"
@@ -218,8 +221,8 @@ def _variant(wish: Wish, precision: str, path: Path, proof: GoldenSet, work: Pat
             attempt.replace(place)
             return Variant(precision, (files.describe(place, "model.onnx"),), (link,))
         if wish.bisect:
-            found = bisect.first_difference(path, attempt, proof.cases[0], tolerance, work)
-            link = dataclasses.replace(link, notes=(*link.notes, *filter(None, [found])))
+            layer = layers.of_forms(path, attempt, found, tolerance)
+            link = dataclasses.replace(link, notes=(*link.notes, layer))
         tried.append(link)
     asking = ", ".join(repr(target) for target in wish.precisions[precision])
     raise VerificationError(

@@ -55,8 +55,8 @@ def register(
     """Convert, verify and log the model at ``path`` as a version of ``name``.
 
     ``inputs`` are ``NAME:DTYPE:SHAPE``, ``samples`` real inputs (``.npz``, ``.npy`` or a folder of them),
-    ``assets`` files that travel with it. With ``bisect`` the error of a precision that fails names the first
-    layer that differs. Raises UsageError, ConversionError, VerificationError or DeliveryError; then nothing
+    ``assets`` files that travel with it. With ``bisect`` the error of a link that fails names the first layer
+    that differs. Raises UsageError, ConversionError, VerificationError or DeliveryError; then nothing
     is registered: no version, no record. Files that got into the store by then stay there: they are named by
     their content, harmless, and another registration may rely on them.
     """

@@ -49,6 +49,17 @@ class GoldenSet:
         link = parity.compare("", "", self.names, self.outputs[some], candidate, tolerance)
         return max(parity.excess(output, tolerance) for output in link.outputs)
 
+    def worst_case(self, path: Path, tolerance: Tolerance) -> Case:
+        """The case on which the model at ``path`` is furthest out."""
+        candidate = measure.run(measure.session(path), self.cases)
+
+        def excess(index: int) -> float:
+            some = slice(index, index + 1)
+            link = parity.compare("", "", self.names, self.outputs[some], candidate[some], tolerance)
+            return max(parity.excess(output, tolerance) for output in link.outputs)
+
+        return self.cases[max(range(len(self.cases)), key=excess)]
+
     def median_ms(self, path: Path) -> float:
         """How long a run of the model at ``path`` takes on the case that travels, on one CPU thread."""
         return round(measure.median_ms(measure.session(path), self.cases[0]), 3)

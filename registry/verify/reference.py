@@ -32,13 +32,18 @@ class Reference(Protocol):
 
 
 class PaddleReference:
-    """Paddle Inference in a worker; arrays travel through files in ``work``."""
+    """Paddle Inference in a worker; arrays travel through files in ``work``.
+
+    ``watched``: the model's outputs are inner values of another one (``convert.watched``).
+    """
 
     name = "paddle"
 
-    def __init__(self, worker: Asks, model: Path, params: Path, work: Path, timeout: float) -> None:
+    def __init__(
+        self, worker: Asks, model: Path, params: Path, work: Path, timeout: float, *, watched: bool = False
+    ) -> None:
         self._worker = worker
-        self._model = {"model": str(model), "params": str(params)}
+        self._model = {"model": str(model), "params": str(params), "watched": watched}
         self._work = work
         self._timeout = timeout
         self._runs = itertools.count()

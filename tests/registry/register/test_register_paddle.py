@@ -9,14 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from shipway.registry.cli import tables
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
-from shipway.registry.errors import ConversionError
+from shipway.registry.convert import running
+from shipway.registry.convert.running import Asks
+from shipway.registry.convert.source import Source
+from shipway.registry.convert.toolchains import Toolchain
+from shipway.registry.errors import ConversionError, VerificationError
 from shipway.registry.verbs.register import register
 from shipway.registry.verify import measure, slice
 
@@ -206,6 +212,57 @@ net = paddle.nn.Sequential(
 )
 paddle.jit.save(net, sys.argv[1], input_spec=[InputSpec([None, 3, None, None], "float32", "x")])
 """
+
+
+def alter_the_middle(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on converted graphs are off by 1e-3 behind their middle layer; the tensors, as they come."""
+    convert, altered = running.convert, []
+
+    def badly(toolchain: Toolchain, worker: Asks, source: Source, out: Path, **options: Any) -> None:
+        convert(toolchain, worker, source, out, **options)
+        model = onnx.load(out)
+        layers = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul")]
+        middle = layers[len(layers) // 2]
+        tensor = middle.output[0]
+        middle.output[0] = "right"
+        place = list(model.graph.node).index(middle) + 1
+        model.graph.node.insert(place, onnx.helper.make_node("Add", ["right", "off"], [tensor]))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1e-3), "off"))
+        onnx.save(model, out)
+        altered.append(tensor)
+
+    monkeypatch.setattr(running, "convert", badly)
+    return altered
+
+
+def bisected(project: Project, given: Path) -> list[str]:
+    """The last line that ``register --bisect`` says: the layer."""
+    with pytest.raises(VerificationError, match="numbers are not the trained model's") as caught:
+        register(project, given, "bad", toolchain=TOOLCHAIN, bisect=True)
+    assert project.store.versions("bad") == []
+    head, columns, layer = caught.value.why.splitlines()[-3:]
+    assert re.fullmatch(r"first layer that differs, of \d+ that both forms have:", head)
+    assert columns.split() == ["operator", "layer", "tensor", "max_abs", "allowed", "scale"]
+    return re.split("  +", layer)
+
+
+def test_bisect_names_the_layer_of_a_pdmodel(
+    project: Project, ppocr_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    altered = alter_the_middle(monkeypatch)
+    operator, _, tensor, max_abs, *_ = bisected(project, ppocr_models["cls"])
+    assert [tensor] == altered
+    assert operator == f"{tensor.split('.')[2]}, here Add"
+    assert float(max_abs) == pytest.approx(1e-3, rel=0.1)
+
+
+def test_bisect_names_the_layer_of_a_json(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = save("ids", tmp_path)
+    altered = alter_the_middle(monkeypatch)
+    operator, layer, tensor, *_ = bisected(project, given)
+    assert (operator, layer, [tensor]) == ("matmul, here Add", "/Linear/", altered)
 
 
 def test_interpolation_as_paddle_3_3_saves_it(project: Project, tmp_path: Path) -> None:
