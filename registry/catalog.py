@@ -128,7 +128,7 @@ def resolve_alias(uri: str, name: str, alias: str) -> int:
                     raise
     raise NotFoundError(
         f"There is no {name}@{alias}.",
-        why=f"MLflow at {_shown(uri)} knows no such alias.",
+        why=f"MLflow at {shown(uri)} knows no such alias.",
         remedy="'shipway versions' lists what there is.",
     )
 
@@ -141,7 +141,7 @@ def fetch_version(uri: str, name: str, number: int, store: Store) -> ModelVersio
     """
     missing = NotFoundError(
         f"There is no {name}/{number}.",
-        why=f"MLflow at {_shown(uri)} has no such version.",
+        why=f"MLflow at {shown(uri)} has no such version.",
         remedy="'shipway versions' lists what there is; 'shipway register' adds to it.",
     )
     if _absent(uri):
@@ -280,14 +280,14 @@ def explained(uri: str) -> Iterator[None]:
     except Exception as error:
         if room.is_full(error):
             raise DeliveryError(
-                f"There is no room left where the registry {_shown(uri)} and its artifacts lie.",
+                f"There is no room left where the registry {shown(uri)} and its artifacts lie.",
                 why=_place(error) or str(error).strip()[-500:],
                 remedy="Free space there, or name another place in deploy.yaml: 'registry' for the numbers; "
                 "of a sqlite registry, the artifacts lie in the folder 'artifacts' beside it.",
             ) from error
         first = str(error).strip().splitlines()
         raise DeliveryError(
-            f"The registry {_shown(uri)} can't be used.",
+            f"The registry {shown(uri)} can't be used.",
             why=first[0][:500] if first else type(error).__name__,
             remedy="Is it up, reachable and writable? 'registry' in deploy.yaml (or MLflow's own environment "
             "variables for credentials) says where it is.",
@@ -301,7 +301,7 @@ def _place(error: BaseException) -> str:
     return f"{error.strerror}: {error.filename2 or error.filename or ''}".rstrip(": ")
 
 
-def _shown(uri: str) -> str:
+def shown(uri: str) -> str:
     """The URI without the password it may carry."""
     parts = urllib.parse.urlsplit(uri)
     return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
@@ -309,6 +309,11 @@ def _shown(uri: str) -> str:
 
 def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def is_database(uri: str) -> bool:
+    """Whether MLflow reaches a database itself, be it sqlite, and not a server in front of one."""
+    return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def _absent(uri: str) -> bool:

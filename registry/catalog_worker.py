@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from shipway.registry import catalog, process
+from shipway.registry.errors import ConfigError
 from shipway.registry.nouns import Digest, Json, ModelVersion, TensorSpec
 
 
@@ -93,9 +94,10 @@ def log_version(
         known = _find(client, draft.name, identity)
         if known is not None:
             return Logged(known, created=False)
-        place = _experiment(client, experiment, artifacts if catalog.sqlite_path(uri) is not None else None)
+        place = _experiment(client, experiment, uri, artifacts)
         run_id = client.create_run(place, run_name=f"register {draft.name}").info.run_id
         model = None
+        created = False
         try:
             model = client.create_logged_model(
                 place, name=draft.name, source_run_id=run_id, tags=_tags(draft, identity), model_type="onnx"
@@ -106,16 +108,23 @@ def log_version(
             _record_numbers(client, run_id, model_id, draft)
             client.finalize_logged_model(model_id, "READY")
             client.set_terminated(run_id)
-            version = _register(client, draft.name, identity, run_id, model_id, _tags(draft, identity))
-        except BaseException:
-            _take_back(client, run_id, model, local=catalog.sqlite_path(uri) is not None)
-            raise
-        return Logged(version, created=True)
+            version, created = _register(client, draft.name, run_id, model_id, _tags(draft, identity))
+        finally:
+            if not created:
+                local = catalog.sqlite_path(uri) is not None
+                _take_back(client, draft.name, identity, run_id, model, local=local)
+        return Logged(version, created)
 
 
 def _register(
-    client: Any, name: str, identity: Digest, run_id: str, model_id: str, tags: Mapping[str, str]
-) -> int:
+    client: Any, name: str, run_id: str, model_id: str, tags: Mapping[str, str]
+) -> tuple[int, bool]:
+    """Make the logged model a version: its number, and whether it is ours.
+
+    A request whose answer is lost was carried out all the same, and MLflow's client sends it again: then
+    there are two versions. Another process may register the same model at the same time, too. Of several
+    versions of one identity the lowest number is the one, and those of ours above it go.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -123,10 +132,19 @@ def _register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    found = client.create_model_version(
-        name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags)
-    )
-    return int(found.version)
+    identity = tags[catalog.IDENTITY_TAG]
+    try:
+        client.create_model_version(
+            name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags)
+        )
+    except Exception:
+        if not any(owner == run_id for _, owner in _versions(client, name, identity)):
+            raise
+    (number, owner), *others = _versions(client, name, identity)
+    for other, theirs in others:
+        if theirs == run_id:
+            client.delete_model_version(name, str(other))
+    return number, owner == run_id
 
 
 def _write_flavor(
@@ -186,37 +204,64 @@ def _record_numbers(client: Any, run_id: str, model_id: str, draft: ModelVersion
     client.log_batch(run_id, metrics[:1000], [Param(key, value) for key, value in params.items()])
 
 
-def _take_back(client: Any, run_id: str, model: Any, *, local: bool) -> None:
-    """Undo as much as can be undone: the disk may be full, the server gone. Files first: they are large."""
-    if model is not None and local:
-        place = _local_path(model.artifact_location)
-        own = place.parent if place.parent.name == model.model_id else place  # models/<id>/artifacts
-        shutil.rmtree(own, ignore_errors=True)
+def _take_back(client: Any, name: str, identity: Digest, run_id: str, model: Any, *, local: bool) -> None:
+    """Undo as much as can be undone: the disk may be full, the server gone. Files first: they are large.
+
+    A server that does not answer may have made a version all the same: then all that it needs stays.
+    """
     with contextlib.suppress(Exception):
+        try:
+            for number, owner in _versions(client, name, str(identity)):
+                if owner == run_id:
+                    client.delete_model_version(name, str(number))
+        except Exception:
+            if not local:
+                raise
+        if model is not None and local:
+            place = _local_path(model.artifact_location)
+            own = place.parent if place.parent.name == model.model_id else place  # models/<id>/artifacts
+            shutil.rmtree(own, ignore_errors=True)
         if model is not None:
             client.delete_logged_model(model.model_id)
         client.delete_run(run_id)
 
 
-def _experiment(client: Any, name: str, artifacts: Path | None) -> str:
+def _experiment(client: Any, name: str, uri: str, artifacts: Path) -> str:
+    """The experiment's id; it is made where there is none. Raises ConfigError: see ``_no_place``."""
     found = client.get_experiment_by_name(name)
     if found is None:
         where = None
-        if artifacts is not None:
+        if catalog.sqlite_path(uri) is not None:
             artifacts.mkdir(parents=True, exist_ok=True)
             where = artifacts.as_uri()
+        elif catalog.is_database(uri):
+            raise _no_place(name, uri)
         return str(client.create_experiment(name, artifact_location=where))
     if found.lifecycle_stage != "active":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
 
 
+def _no_place(name: str, uri: str) -> ConfigError:
+    """Nobody says where files go: MLflow would take the working folder, which here is a temporary one."""
+    shown = catalog.shown(uri)
+    return ConfigError(
+        f"registry: {shown} is a database without a server, and it has no experiment {name!r} yet.",
+        why="Only an experiment says where the files of versions go.",
+        remedy="Make it once: MLFLOW_TRACKING_URI=... mlflow experiments create --experiment-name "
+        f"{name} --artifact-location s3://bucket/mlflow. Or put 'mlflow server' in front of the database.",
+    )
+
+
 def _find(client: Any, name: str, identity: Digest) -> int | None:
+    return next((number for number, _ in _versions(client, name, str(identity))), None)
+
+
+def _versions(client: Any, name: str, identity: str) -> list[tuple[int, str]]:
+    """Number and run of every version that is this very model, the lowest number first."""
     query = f"name = '{name}' and tag.`{catalog.IDENTITY_TAG}` = '{identity}'"
-    numbers = [
-        int(found.version) for found in catalog.pages(client.search_model_versions, filter_string=query)
-    ]
-    return min(numbers, default=None)
+    found = catalog.pages(client.search_model_versions, filter_string=query)
+    return sorted((int(version.version), str(version.run_id)) for version in found)
 
 
 def _tags(draft: ModelVersion, identity: Digest) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -43,6 +44,31 @@ def ppocr_models() -> dict[str, Path]:
         **{key: root / path for key, path in models.NAMES.items()},
         "dictionary": root / models.DICTIONARY,
     }
+
+
+_COUNTED = "counted: "
+
+
+@pytest.fixture
+def record_counts(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
+    """Called with what a test broke on purpose (``"promote in S3: killed"``), and how often it did."""
+    return lambda what, number: record_property(f"{_COUNTED}{what}", number)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One table of everything that tests counted."""
+    counts: collections.Counter[str] = collections.Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, number in report.user_properties:
+            if report.when == "call" and name.startswith(_COUNTED):
+                counts[name.removeprefix(_COUNTED)] += number
+    if counts:
+        width = max(len(f"{number:,}") for number in counts.values())
+        terminalreporter.section("broken on purpose")
+        for what, number in sorted(counts.items()):
+            terminalreporter.write_line(f"{number:>{width},}  {what}")
+        failed = any(terminalreporter.stats.get(outcome) for outcome in ("failed", "error"))
+        terminalreporter.write_line("where tests passed; others failed" if failed else "with nothing lost")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(chromium iproute2 openssh-client openssh-server docker-compose maven nginx openjdk-17-jdk-headless)
+packages=(chromium iproute2 openssh-client openssh-server docker-compose maven nginx openjdk-17-jdk-headless postgresql)
 
 missing=()
 for package in "${packages[@]}"; do

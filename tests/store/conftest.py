@@ -41,6 +41,9 @@ def _load(name: str) -> ModuleType:
 
 
 faults = _load("faults")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import mlflow_parts  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class S3Server:
         assert parts.hostname is not None
         assert parts.port is not None
         return parts.hostname, parts.port
+
+    def keys(self, prefix: str = "") -> dict[str, int]:
+        """Every key of the bucket below ``prefix``, with its size."""
+        return dict(Bucket(self.bucket, self.service, HASTE).list(prefix))
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +164,16 @@ def real_proxied(real_s3: S3Server) -> Iterator[tuple[Any, S3Server]]:
     """The same in front of the real server."""
     with faults.FaultProxy(*real_s3.address) as proxy:
         yield proxy, S3Server(proxy.url, real_s3.bucket)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[mlflow_parts.Postgres]:
+    """PostgreSQL, from Debian's package."""
+    with mlflow_parts.postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def store_parts() -> ModuleType:
+    """``faults.py``, for tests that put its proxy in front of something else."""
+    return faults

@@ -24,7 +24,8 @@ _CHUNK = 1 << 16
 class Fault:
     """What to do to requests whose method, path (query included) and Range match, ``times`` times.
 
-    ``status``: answer with it at once, the server never hears of the request. ``lose``: the server does what
+    ``status``: answer with it at once, the server never hears of the request. ``drop``: the connection ends,
+    and the server never hears of it either, as where it is dead. ``lose``: the server does what
     was asked, but its answer is cut off before the first byte. ``cut``: the answer ends after so many bytes
     of its body. ``corrupt``: that byte of the answer's body is flipped. ``spoil``: that byte of the request's
     body is flipped on its way to the server. ``delay``: seconds before anything is done. ``rate``: bytes per
@@ -39,6 +40,7 @@ class Fault:
     skip: int = 0
     status: int = 0
     code: str = "InternalError"  # the S3 error code in the body of a ``status`` answer
+    drop: bool = False
     lose: bool = False
     cut: int | None = None
     corrupt: int | None = None
@@ -150,6 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
             seen.fault = next((fault for fault in self.shared.faults if fault.strikes(*what)), None)
         fault = seen.fault or Fault()
         time.sleep(fault.delay)
+        if fault.drop:
+            self._hang_up()
+            return
         if fault.status:
             self._refuse(seen, fault)
             return
@@ -162,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         seen.status = answer.status
         self._answer(seen, fault, answer, data)
 
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve
+    do_GET = do_PUT = do_POST = do_PATCH = do_HEAD = do_DELETE = _serve
 
     def _refuse(self, seen: Request, fault: Fault) -> None:
         text = f"<Error><Code>{fault.code}</Code><Message>planned by the test</Message></Error>"
