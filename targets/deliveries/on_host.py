@@ -18,41 +18,34 @@ rename that publishes it. Files are copied, never hard-linked, from one release 
 release are never followed: they count as damage.
 """
 
-import errno
 import hashlib
 import json
 import os
 import stat
 import sys
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Dict, List, NoReturn, Tuple
 
 from shipway.targets.deliveries.on_host_files import (
-    copy,
     is_folder,
     listed,
     make_way,
     name_of,
     names,
-    plain,
     read,
     remove,
-    sha_of,
     sync,
     sync_tree,
     write,
 )
-from shipway.targets.deliveries.on_host_place import CHUNK, MANIFEST, Place, Refused, link_to, serial_of
+from shipway.targets.deliveries.on_host_intake import Intake
+from shipway.targets.deliveries.on_host_place import MANIFEST, Refused, link_to, serial_of
 from shipway.targets.deliveries.on_host_wire import Wire, run
 
 MAGIC = "shipway-host-1 "
 
 
-class Host(Place):
+class Host(Intake):
     """One destination that can be changed."""
-
-    def __init__(self, root: str, wire: Wire, token: str) -> None:
-        Place.__init__(self, root, token)
-        self.wire = wire
 
     def do_stage(self, release: str, files: List[Tuple[str, int]]) -> Dict[str, Any]:
         """Make the place ready. ``files``: sha256 and size of all that must be copied or sent."""
@@ -75,92 +68,6 @@ class Host(Place):
                 remove(self.uploads)
             raise Refused("space", need=need, free=free)
         return {"free": free}
-
-    def do_receive(
-        self, sha: str, size: int, inline: bool = False, release: str = "", path: str = "", mode: int = 0o644
-    ) -> Dict[str, Any]:
-        """Take in a file, going on where an earlier try ended; it is put into the release being staged."""
-        self.hold()
-        os.makedirs(self.uploads, exist_ok=True)
-        whole = os.path.join(self.uploads, sha_of(sha))
-        part = whole + ".part"
-        if not inline and self.do_reuse(release, path, sha, size, mode)["copied"]:
-            self.wire.say({"offset": size})
-            return {}
-        remove(whole)
-        try:
-            good = self.fill(part, sha, size, inline)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                remove(self.uploads)  # room is what this host lacks
-            raise
-        if not good:
-            os.unlink(part)
-            raise Refused("digest", path=path)
-        os.rename(part, whole)
-        return self.take(whole, release, path, mode)
-
-    def fill(self, part: str, sha: str, size: int, inline: bool) -> bool:
-        """Whether ``part`` holds what it should once the rest of its bytes have come."""
-        digest, offset = hashlib.sha256(), 0
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "r+b", buffering=0) as stream:
-            if not inline:
-                while True:
-                    data = stream.read(CHUNK)
-                    if not data or offset + len(data) > size:
-                        break
-                    digest.update(data)
-                    offset += len(data)
-                self.wire.say({"offset": offset})
-            stream.seek(offset)
-            stream.truncate()
-            failure: Optional[OSError] = None
-            while offset < size:
-                data = self.wire.bytes(size - offset)
-                offset += len(data)
-                digest.update(data)
-                try:
-                    while data and failure is None:
-                        data = data[stream.write(data) :]
-                except OSError as error:
-                    failure = error  # the rest is on its way: take it in, then say so
-                    if not inline:
-                        raise
-            if failure is not None:
-                raise failure
-            os.fsync(stream.fileno())
-        return digest.hexdigest() == sha
-
-    def do_reuse(self, release: str, path: str, sha: str, size: int, mode: int = 0o644) -> Dict[str, Any]:
-        """Copy a file from where this host has it; ``copied`` is False where it turns out to be damaged."""
-        self.hold()
-        whole = os.path.join(self.uploads, sha_of(sha))
-        if plain(self.uploads, sha) and self.digest(whole) == sha:
-            self.take(whole, release, path, mode)
-            return {"copied": True}
-        for name in self.sealed():
-            home = self.home(name)
-            for twin in listed(read(home, MANIFEST)):
-                source = os.path.join(home, twin["path"])
-                if twin["sha256"] == sha and plain(home, twin["path"]) and self.digest(source) == sha:
-                    self.take(source, release, path, mode)
-                    return {"copied": True}
-        return {"copied": False}
-
-    def take(self, source: str, release: str, path: str, mode: int) -> Dict[str, Any]:
-        """Put a file into the release being staged, or straight into a sealed one that it mends."""
-        home = self.home(release)
-        folder = home if is_folder(home) else os.path.join(self.staging, release)
-        os.makedirs(folder, exist_ok=True)
-        part = source
-        if not source.startswith(self.uploads + os.sep):
-            os.makedirs(self.uploads, exist_ok=True)
-            part = os.path.join(self.uploads, "copy.part")
-            copy(source, part)
-        os.chmod(part, mode)
-        os.rename(part, make_way(folder, path))
-        return {}
 
     def do_seal(self, release: str, sha: str, manifest: str = "") -> Dict[str, Any]:
         """Give the release its name, or say what must be sent first: paths, or the ``manifest``."""
@@ -204,13 +111,11 @@ class Host(Place):
         os.rename(os.path.join(staged, file["path"]), make_way(home, file["path"]))
         return True
 
-    def do_point(self, pointer: Dict[str, Any], back: bool = False) -> Dict[str, Any]:
-        """Make a release the live one. ``back``: where it is not here, undo what a later deployment did."""
+    def do_point(self, pointer: Dict[str, Any]) -> Dict[str, Any]:
+        """Make a release the live one, noting what was live before it."""
         self.hold()
         if pointer["release"] not in self.sealed():
-            if not back:
-                raise Refused("release", release=pointer["release"])
-            return self.back(pointer["serial"])
+            raise Refused("release", release=pointer["release"])
         content = json.dumps(pointer, indent=2, sort_keys=True).encode() + b"\n"
         name = "%d-%s" % (pointer["serial"], hashlib.sha256(content).hexdigest()[:12])
         before = self.link()
@@ -223,20 +128,26 @@ class Host(Place):
         os.rename(os.path.join(folder, "pointer.part"), os.path.join(folder, "pointer.json"))
         sync_tree(self.live)
         self.swap(link_to(name, pointer["release"]))
-        # Who just read the old link still walks through its folder, so that one stays.
-        stay = {name, before.split(os.sep)[2] if before else name}
+        # Who just read the old link still walks through its folder, so that one stays; and so does the one to
+        # go back to, which is another one where this is asked for twice.
+        links = [link for link in (before, self.before(name)) if link]
+        stay = {name} | {link.split(os.sep)[2] for link in links}
         for old in names(self.live):
             if old not in stay:
                 remove(os.path.join(self.live, old))
         return {"size": len(content)}
 
-    def back(self, serial: int) -> Dict[str, Any]:
-        found = self.pointer()
-        if found is None or found["serial"] <= serial:
+    def before(self, name: str) -> str:
+        """The link that the deployment called ``name`` replaced; empty where there was none."""
+        return (read(os.path.join(self.live, name), "before") or b"").decode()
+
+    def do_undo(self, pointer: Dict[str, Any]) -> Dict[str, Any]:
+        """Make live again what was live before ``pointer``; nothing, where that is not what is live."""
+        link = self.link()
+        if link is None or self.pointer() != pointer:
             return {"size": 0}
-        link = self.link() or ""
-        raw = read(os.path.join(self.live, link.split(os.sep)[2]), "before")
-        before = raw.decode() if raw else ""
+        self.hold()
+        before = self.before(link.split(os.sep)[2])
         if before and os.path.exists(os.path.join(self.root, before)):
             self.swap(before)
             return {"size": len(before)}
@@ -307,5 +218,5 @@ def main(root: str, token: str) -> NoReturn:
             answer = {"error": "request", "text": str(error)}
         host.let_go()
         wire.say(answer)
-        if verb == "receive" and "error" in answer:
+        if verb in ("receive", "patch") and "error" in answer:
             sys.exit(0)  # bytes that are still on their way would be taken for requests

@@ -30,6 +30,8 @@ _WINDOW = 1 << 21  # bytes the host may send before we answer
 _LINE = 1 << 24  # bytes that an answer may have
 _SHORTLY_S = 2.0  # for what is only of interest if it comes at once
 _GREETING = 1 << 16  # bytes that a talkative login may print before the helper speaks
+# The helper's modules, in the order in which they import each other.
+_HELPER = ("on_host_files", "on_host_place", "on_host_wire", "on_host_delta", "on_host_intake", "on_host")
 _USUAL = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
 # Preferred where the host has them: what processors have instructions for.
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
@@ -322,7 +324,7 @@ def _source() -> str:
     """The helper's modules, each under the name by which the next one imports it."""
     package = "shipway.targets.deliveries"
     parts = ["import sys, types"]
-    for name in ("on_host_files", "on_host_place", "on_host_wire", "on_host"):
+    for name in _HELPER:
         text = resources.files(package).joinpath(f"{name}.py").read_text(encoding="utf-8")
         parts.append(f"module = sys.modules[{package + '.' + name!r}] = types.ModuleType({name!r})")
         parts.append(f"exec(compile({text!r}, {name!r}, 'exec'), module.__dict__)")
