@@ -1,6 +1,7 @@
 """Run whole processes side by side and compare them: only ratios of one run mean anything.
 
-The subject and its baseline are run in turn (A B A B ...), so that a machine that slows down slows both.
+Subjects and their baseline are run in turn (A B floor A B floor ...), so that a machine that slows down slows
+all of them. Subjects that are held against the same baseline share its runs.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +24,12 @@ class Run:
     peak: int
 
 
+class FailedError(Exception):
+    """A process of the benchmark failed, or left something else behind than it should have."""
+
+
 def run(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None) -> Run:
-    """Run ``command`` to its end; a failure ends the benchmark with what it printed."""
+    """Run ``command`` to its end. Raises FailedError with what it printed."""
     log = cwd / ".benchmark.log"
     with log.open("wb") as output:
         started = time.perf_counter()
@@ -41,32 +45,50 @@ def run(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None 
         wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        said = log.read_text(errors="replace")[-4000:]
+        raise FailedError(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{said}")
     return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
+Measure = Callable[[], float]
+
+
 @dataclass(frozen=True)
-class Row:
-    """One line of the table: the subject against its baseline, and the most that their ratio may be."""
+class Subject:
+    """What a line of the table is about, and the most that its ratio to the baseline may be."""
 
     name: str
-    against: str
     limit: float
-    subject: Callable[[], float]
-    baseline: Callable[[], float]
-    verify: Callable[[], None] = lambda: None
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Subjects against one baseline. ``verify`` raises FailedError where what they left is not right.
+
+    ``warm``: one uncounted round first, for caches that every later use finds full.
+    """
+
+    against: str
+    baseline: Measure
+    subjects: tuple[Subject, ...]
+    verify: Callable[[], None]
     unit: str = "s"
     rounds: int = 5
+    warm: bool = True
 
 
 @dataclass(frozen=True)
 class Result:
+    """A line of the table. ``problem``: why its figures do not count, where they do not."""
+
     name: str
     against: str
     limit: float
     unit: str
-    subject: tuple[float, ...]
-    baseline: tuple[float, ...]
+    subject: tuple[float, ...] = ()
+    baseline: tuple[float, ...] = ()
+    problem: str = ""
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -79,29 +101,57 @@ class Result:
 
     @property
     def met(self) -> bool:
-        return self.ratio <= self.limit
+        return not self.problem and self.ratio <= self.limit
+
+    @property
+    def verdict(self) -> str:
+        return "failed" if self.problem else "met" if self.met else "missed"
 
     def to_json(self) -> dict[str, object]:
+        figures: dict[str, object] = {}
+        if self.subject:
+            figures = {
+                "subject": list(self.subject),
+                "baseline": list(self.baseline),
+                "ratio": self.ratio,
+                "spread": [min(self.ratios), max(self.ratios)],
+            }
         return {
             "name": self.name,
             "against": self.against,
             "limit": self.limit,
             "unit": self.unit,
-            "subject": list(self.subject),
-            "baseline": list(self.baseline),
-            "ratio": self.ratio,
-            "spread": [min(self.ratios), max(self.ratios)],
-            "met": self.met,
+            **figures,
+            "verdict": self.verdict,
+            "problem": self.problem,
         }
 
 
-def compare(row: Row) -> Result:
-    """Measure a row: one uncounted round to warm the caches, then ``row.rounds`` interleaved ones."""
-    row.subject()
-    row.baseline()
-    subject, baseline = [], []
-    for _ in range(row.rounds):
-        subject.append(row.subject())
-        baseline.append(row.baseline())
-    row.verify()
-    return Result(row.name, row.against, row.limit, row.unit, tuple(subject), tuple(baseline))
+def compare(contest: Contest) -> list[Result]:
+    """Measure a contest round by round and verify what it left; a problem is kept with the figures."""
+    problem = ""
+    subjects: list[list[float]] = [[] for _ in contest.subjects]
+    baseline: list[float] = []
+    try:
+        for number in range(contest.rounds + contest.warm):
+            found = [subject.measure() for subject in contest.subjects]
+            floor = contest.baseline()
+            if number >= contest.warm:
+                baseline.append(floor)
+                for values, value in zip(subjects, found, strict=True):
+                    values.append(value)
+        contest.verify()
+    except Exception as error:  # a benchmark that fails must not take the others' figures with it
+        problem = f"{type(error).__name__}: {error}"
+    return [
+        Result(
+            subject.name,
+            contest.against,
+            subject.limit,
+            contest.unit,
+            tuple(values),
+            tuple(baseline),
+            problem,
+        )
+        for subject, values in zip(contest.subjects, subjects, strict=True)
+    ]

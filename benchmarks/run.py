@@ -1,72 +1,139 @@
 """``make bench``: every figure that shipway promises, against its baseline, in one run.
 
-    python benchmarks/run.py [--only WORD] [--json FILE]
+    python benchmarks/run.py [--only WORD] [--json FILE] [--markdown FILE]
 
-What each row runs and against what is told in ``rows.py``; the figures hold for one run on one machine.
+What is run against what is told in ``rows.py`` and ``remote.py``; figures hold for one run on one machine.
+Each row stands for itself: one that fails is told at the end and costs no other row its figures. The JSON
+file is written anew after each.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
+import platform
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from measure import Result, compare
+from remote import REMOTE
 from rich.console import Console
 from rich.table import Table
-from rows import rows
+from rows import LOCAL
+
+BEGIN, END = "<!-- figures: written by benchmarks/run.py -->", "<!-- end of figures -->"
 
 
 def results(work: Path, only: str) -> Iterator[Result]:
-    for row in rows(work):
-        if only in row.name:
-            print(f"measuring: {row.name}", file=sys.stderr)
-            yield compare(row)
+    for group in (*LOCAL, *REMOTE):
+        if not any(only in name for name in group.names):
+            continue
+        folder = work / group.make.__name__
+        folder.mkdir()
+        try:
+            for contest in group.make(folder):
+                if any(only in subject.name for subject in contest.subjects):
+                    print(f"measuring: {', '.join(s.name for s in contest.subjects)}", file=sys.stderr)
+                    yield from compare(contest)
+        except (
+            Exception
+        ) as error:  # what the group needs could not be made: its rows are missing, not others'
+            yield Result(
+                f"all of {group.make.__name__}", "", 0, "", problem=f"{type(error).__name__}: {error}"
+            )
+
+
+def cells(result: Result) -> list[str]:
+    """A line of the table, for people."""
+    if not result.subject:
+        return [result.name, result.against, "", "", "", "", f"{result.limit:g}", result.verdict]
+    ratios = result.ratios
+    return [
+        result.name,
+        result.against,
+        f"{statistics.median(result.subject):.3g} {result.unit}",
+        f"{statistics.median(result.baseline):.3g} {result.unit}",
+        f"{result.ratio:.3f}",
+        f"{min(ratios):.3f} to {max(ratios):.3f}",
+        f"{result.limit:g}",
+        result.verdict,
+    ]
+
+
+COLUMNS = ("what", "against", "ours", "baseline", "ratio", "spread", "at most", "verdict")
+COLOURS = {"met": "green", "missed": "red", "failed": "red"}
 
 
 def table(measured: list[Result]) -> Table:
     view = Table(title="medians of interleaved runs; ratio pair by pair")
-    for column in ("what", "against", "ours", "baseline", "ratio", "spread", "at most", "verdict"):
+    for column in COLUMNS:
         view.add_column(column, justify="left" if column in ("what", "against", "verdict") else "right")
     for result in measured:
-        ratios = result.ratios
-        view.add_row(
-            result.name,
-            result.against,
-            f"{statistics.median(result.subject):.3g} {result.unit}",
-            f"{statistics.median(result.baseline):.3g} {result.unit}",
-            f"{result.ratio:.3f}",
-            f"{min(ratios):.3f} to {max(ratios):.3f}",
-            f"{result.limit:g}",
-            "[green]met[/]" if result.met else "[red]missed[/]",
-        )
+        *values, verdict = cells(result)
+        view.add_row(*values, f"[{COLOURS[verdict]}]{verdict}[/]")
     return view
 
 
-def main() -> None:
+def machine() -> str:
+    with open("/proc/cpuinfo") as lines:  # noqa: PTH123
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GB, Python {platform.python_version()}"
+
+
+def markdown(measured: list[Result], seconds: float) -> str:
+    """The figures as a document shows them, between ``BEGIN`` and ``END``."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"| {' | '.join('---' for _ in COLUMNS)} |"]
+    lines += [f"| {' | '.join(cells(result))} |" for result in measured]
+    when = datetime.datetime.now(datetime.timezone.utc).date()
+    told = f"Measured {when} on {machine()}, in {seconds / 60:.0f} minutes."
+    return "\n".join([BEGIN, "", told, "", *lines, "", END])
+
+
+def insert(path: Path, figures: str) -> None:
+    """Put ``figures`` in the place of the last ones. Raises ValueError where there is no place for them."""
+    before, found, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not (found and ended):
+        raise ValueError(f"{path} has no line {BEGIN!r} with {END!r} after it")
+    path.write_text(before + figures + after, encoding="utf-8")
+
+
+def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="rows whose name holds this word")
-    parser.add_argument(
-        "--json", type=Path, default=Path("build/bench.json"), help="where to write the figures"
-    )
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go")
+    parser.add_argument("--markdown", type=Path, help="a document whose table of figures is to be replaced")
     arguments = parser.parse_args()
     os.environ["SHIPWAY_MIRROR"] = "off"  # the aliases are verified by rows that ask for them
-    with tempfile.TemporaryDirectory(prefix="shipway-bench-") as name:
-        measured = list(results(Path(name), arguments.only))
-    Console(width=150).print(table(measured))
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps([result.to_json() for result in measured], indent=2) + "\n")
-    missed = [result.name for result in measured if not result.met]
-    print(
-        f"{len(measured) - len(missed)} of {len(measured)} met"
-        + (f"; missed: {', '.join(missed)}" if missed else "")
-    )
+    began = time.monotonic()
+    measured: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="shipway-bench-") as name:
+        for result in results(Path(name), arguments.only):
+            measured.append(result)
+            rows = [one.to_json() for one in measured]
+            document = {"machine": machine(), "seconds": round(time.monotonic() - began), "rows": rows}
+            arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+            print("  " + "  ".join(cells(result)), file=sys.stderr)
+    seconds = time.monotonic() - began
+    Console(width=150).print(table(measured))
+    if arguments.markdown is not None:
+        insert(arguments.markdown, markdown(measured, seconds))
+    for result in measured:
+        if result.problem:
+            print(f"{result.name}: {result.problem}")
+    short = [result.name for result in measured if not result.met]
+    told = f"; not: {', '.join(short)}" if short else ""
+    print(f"{len(measured) - len(short)} of {len(measured)} met{told}. It took {seconds / 60:.1f} minutes.")
+    return 1 if any(result.problem for result in measured) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
