@@ -6,6 +6,7 @@ destinations in one folder) is in ``check.py``, and reading with file lines in `
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,16 @@ def _destination(value: object) -> str:
     raise ValueError("must be a folder, s3://bucket/prefix or ssh://user@host/folder")
 
 
+def _url(value: object) -> str:
+    with contextlib.suppress(ValueError):  # a port that is none, or half an IPv6 address
+        if isinstance(value, str) and value.isprintable() and " " not in value:
+            parts = urlsplit(value.replace("{host}", "host"))
+            plain = not (parts.query or parts.fragment or parts.username or parts.password)
+            if parts.scheme in ("http", "https") and parts.hostname and plain and parts.port != 0:
+                return value
+    raise ValueError("must be http://server:port, or https:// (without a password in it)")
+
+
 def _number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a number")
@@ -78,6 +89,7 @@ _Opset = Annotated[
 _Wave = Annotated[int | str, PlainValidator(_wave), WithJsonSchema({"type": ["integer", "string"]})]
 _Host = Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string"})]
 _To = Annotated[str, PlainValidator(_destination), WithJsonSchema({"type": "string"})]
+_Url = Annotated[str, PlainValidator(_url), WithJsonSchema({"type": "string"})]
 _Int = Annotated[int, Strict()]
 _Bool = Annotated[bool, Strict()]
 _Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -174,12 +186,21 @@ class GateConfig(Section):
         min_length=1,
         description="a command of yours, run in the release's folder; exit 0 passes",
     )
-    url: str | None = Field(
+    url: _Url | None = Field(
         default=None, description="an Open Inference Protocol server that must serve the version"
     )
     p95_ms: _Float | None = Field(
-        default=None, gt=0, description="95 of 100 answers must come within this time"
+        default=None, gt=0, description="95 of 100 answers of that server must come within this time"
     )
+    timeout_s: _Float | None = Field(
+        default=None, gt=0, description="seconds that the server may take to serve the version; none: 300"
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> GateConfig:
+        if self.url is None and (self.p95_ms or self.timeout_s):
+            raise ValueError("p95_ms and timeout_s are about the server at 'url', and there is none")
+        return self
 
 
 class SshConfig(Section):
@@ -227,6 +248,11 @@ class PlacementConfig(Section):
             raise ValueError("hosts names one twice")
         if "{host}" in self.to and not self.hosts:
             raise ValueError("'to' names {host}, so it needs hosts: [...]")
+        url = self.gate.url or ""
+        if "{host}" in url and not self.to.startswith("ssh://"):
+            raise ValueError("{host} in the gate's url is for ssh:// destinations only")
+        if self.hosts and url and "{host}" not in url:
+            raise ValueError("the gate's url needs {host}: each host's own server is asked")
         return self
 
 

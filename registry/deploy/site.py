@@ -166,16 +166,10 @@ class Site:
 
     def _configured_gates(self, target: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
         gate = self.placements[target].gate
-        for key in ("url", "p95_ms"):
-            if getattr(gate, key) is not None:
-                where = self.project.where("environments", self.environment, target, "gate", key)
-                raise ConfigError(
-                    f"{where}: this gate is not there yet.",
-                    why="It is read and checked, but this version of shipway asks no server.",
-                    remedy="Use 'check: true' or a 'command' of yours for now.",
-                )
         if gate.check:
             yield "check", {}
+        if gate.url is not None:
+            yield "url", {"url": gate.url, "p95_ms": gate.p95_ms, "timeout_s": gate.timeout_s}
         if gate.command is not None:
             yield "command", {"argv": gate.command}
 

@@ -76,7 +76,8 @@ class FolderDelivery:
                 case Point(pointer):
                     return self._point(pointer)
                 case Gate(release):
-                    gates.judge(self, step, lambda: contextlib.nullcontext(self._home(release.id)))
+                    home = self._home(release.id)
+                    gates.judge(self, step, lambda: contextlib.nullcontext(home), self._fetch)
                 case Prune(name):
                     self._prune(name)
         return 0

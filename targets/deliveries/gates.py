@@ -1,4 +1,4 @@
-"""Gates: digests, the bundle's golden check and a command of the user's.
+"""Gates: digests, the bundle's golden check, a command of the user's, a server that is asked (``gates_url``).
 
 Programs run on this machine, or wherever the ``Run`` of a delivery runs them (``judge_there``). A gate passes
 or raises DeliveryError, saying what it found.
@@ -16,7 +16,7 @@ from pathlib import Path
 from shipway.registry import process
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Json
-from shipway.targets.deliveries.base import Delivery
+from shipway.targets.deliveries.base import Delivery, Fetch
 from shipway.targets.manifest import Manifest
 from shipway.targets.steps import Gate, Release
 
@@ -30,33 +30,46 @@ TIMEOUT_S = 600  # seconds after which a gate counts as failed
 _LINES = 20  # of a gate's output that a message repeats
 
 
-def judge(delivery: Delivery, gate: Gate, folder: Callable[[], AbstractContextManager[Path]]) -> None:
-    """Hold a live release against a gate. ``folder`` lends a local folder with the release's files."""
-    if _judged_by_digests(delivery, gate):
+def judge(
+    delivery: Delivery, gate: Gate, folder: Callable[[], AbstractContextManager[Path]], fetch: Fetch
+) -> None:
+    """Hold a live release against a gate. ``folder`` lends a local folder with the release's files.
+
+    ``fetch`` reads the store, for a gate that asks a server.
+    """
+    if _judged_from_here(delivery, gate, fetch, ""):
         return
     with folder() as place:
         # Only the bundle's own command is translated: a command of the user's means what it says.
         here = partial(_run_bundled if gate.name == "check" else _run_here, place)
-        judge_there(delivery, gate, str(place), here)
+        _judge_by_program(gate, str(place), here)
 
 
-def judge_there(delivery: Delivery, gate: Gate, where: str, run: Run) -> None:
-    """The same where ``run`` runs the gate's programs in the release's folder, which is ``where``."""
-    if _judged_by_digests(delivery, gate):
+def judge_there(delivery: Delivery, gate: Gate, where: str, run: Run, fetch: Fetch, host: str) -> None:
+    """The same on ``host``, where ``run`` runs the gate's programs in the release's folder, ``where``."""
+    if _judged_from_here(delivery, gate, fetch, host):
         return
+    _judge_by_program(gate, where, run)
+
+
+def _judged_from_here(delivery: Delivery, gate: Gate, fetch: Fetch, host: str) -> bool:
+    """Judge a gate that runs no program; False for one that does. Raises ValueError for an unknown one."""
+    if gate.name not in ("digests", "check", "command", "url"):
+        raise ValueError(f"{delivery.address} has no gate {gate.name!r}")
+    if gate.name == "digests":
+        check_digests(delivery, gate.release)
+    elif gate.name == "url":
+        from shipway.targets.deliveries import gates_url  # brings an HTTP client, which few commands need
+
+        gates_url.judge(gate, fetch, host)
+    return gate.name in ("digests", "url")
+
+
+def _judge_by_program(gate: Gate, where: str, run: Run) -> None:
     if gate.name == "check":
         run_check(where, gate.release.manifest, run)
     else:
         run_gate_command(gate.options, run)
-
-
-def _judged_by_digests(delivery: Delivery, gate: Gate) -> bool:
-    """Judge the gate that runs no program; False for one that does. Raises ValueError for an unknown one."""
-    if gate.name not in ("digests", "check", "command"):
-        raise ValueError(f"{delivery.address} has no gate {gate.name!r}")
-    if gate.name == "digests":
-        check_digests(delivery, gate.release)
-    return gate.name == "digests"
 
 
 def check_digests(delivery: Delivery, release: Release) -> None:

@@ -106,7 +106,7 @@ class S3Delivery:
             case Point(pointer):
                 return self._point(pointer)
             case Gate(release):
-                gates.judge(self, step, lambda: self._downloaded(release.manifest))
+                gates.judge(self, step, lambda: self._downloaded(release.manifest), self._fetch)
             case Prune(name):
                 self._prune(name)
         return 0

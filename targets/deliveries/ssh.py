@@ -50,6 +50,7 @@ class SshDelivery:
         self.address = str(address)
         self.host = address.host if address.port is None else f"{address.host}:{address.port}"
         self.session = Session(address, options or SshOptions(), patience or Patience())
+        self._address = address
         self._fetch = fetch
 
     # steps
@@ -69,7 +70,8 @@ class SshDelivery:
             case Point(pointer):
                 return self.point(pointer)
             case Gate(release):
-                gates.judge_there(self, step, self._home(release), self._run(release))
+                run, name = self._run(release), self._address.host
+                gates.judge_there(self, step, self._home(release), run, self._fetch, name)
             case Prune(name):
                 self._ask({"do": "prune", "release": name})
         return 0

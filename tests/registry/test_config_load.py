@@ -231,6 +231,21 @@ WRONG_PLACES = {
         "  prod: {a: {to: x, keep: '3'}}",
         "environments.prod.a.keep: must be a whole number, not '3'",
     ),
+    "url no url": ("  prod: {a: {to: x, gate: {url: infer:8000}}}", "gate.url: must be http://server:port"),
+    "url of a password": ("  prod: {a: {to: x, gate: {url: http://me:pw@x}}}", "(without a password in it)"),
+    "url of no port": ("  prod: {a: {to: x, gate: {url: http://x:99999}}}", "must be http://server:port"),
+    "speed of no server": (
+        "  prod: {a: {to: x, gate: {p95_ms: 40}}}",
+        "about the server at 'url', and there is",
+    ),
+    "host in a url of a folder": (
+        "  prod: {a: {to: x, gate: {url: 'http://{host}:1'}}}",
+        "{host} in the gate's url is for ssh:// destinations only",
+    ),
+    "one url for all hosts": (
+        "  prod: {a: {to: 'ssh://{host}/x', hosts: [h], gate: {url: http://x}}}",
+        "the gate's url needs {host}",
+    ),
     "command no list": ("  prod: {a: {to: x, gate: {command: ./t.sh}}}", "gate.command: must be a list"),
 }
 

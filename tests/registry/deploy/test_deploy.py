@@ -261,14 +261,6 @@ def test_a_gate_command_of_the_users(tmp_path: Path) -> None:
     assert '"version": 7' in seen.read_text()
 
 
-@pytest.mark.parametrize("key", ["url: http://localhost:8000", "url: 'http://x', p95_ms: 4"])
-def test_gates_of_servers_are_not_there_yet(tmp_path: Path, key: str) -> None:
-    project = project_at(tmp_path, gate=f"{{{key}}}")
-    with pytest.raises(ConfigError, match=r"environments.prod.one.gate.url: this gate is not there yet"):
-        put_live(project, bundle(project, 1))
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_destination_that_is_full_changes_nothing_anywhere(project: Project) -> None:
     put_live(project, bundle(project, 1))
     before = files_of(project.root / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
@@ -65,12 +66,14 @@ def test_tritonclient_asks_what_there_is(client: Any) -> None:
     assert (row["name"], row["version"], row["state"]) == ("tiny", "1", "READY")
 
 
-def test_tritonclients_configuration_is_a_model_config(client: Any, model_config: Any) -> None:
+def test_tritonclients_configuration_is_a_model_config(client: Any, bundle: Path, model_config: Any) -> None:
     from google.protobuf import json_format
 
     parsed = json_format.ParseDict(client.get_model_config("tiny"), model_config())
     assert (parsed.name, parsed.backend, parsed.max_batch_size) == ("tiny", "onnxruntime", 0)
     assert list(parsed.input[0].dims) == [-1, 4]
+    content = (bundle / "bundle.json").read_bytes()
+    assert parsed.parameters["bundle"].string_value == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 @pytest.mark.parametrize("binary_in", [True, False])
