@@ -23,8 +23,13 @@ class Advance(Protocol):
 class Observer(Protocol):
     """Hears of phases and notes. Phases may overlap and may be opened in any thread."""
 
-    def phase(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
-        """Open a phase of ``total`` units (bytes, files, runs) or of unknown length; the block ends it."""
+    def phase(
+        self, name: str, total: int | None = None, *, passing: bool = False
+    ) -> AbstractContextManager[Advance]:
+        """Open a phase of ``total`` units (bytes, files, runs) or of unknown length; the block ends it.
+
+        One that is ``passing`` is of interest only while it lasts: one host's step among many, say.
+        """
 
     def note(self, text: str) -> None:
         """Tell a person one line that is no result: a retry, a fall-back, a hint."""
@@ -35,7 +40,7 @@ class _Silent:
         pass
 
     @contextmanager
-    def phase(self, name: str, total: int | None = None) -> Iterator[Advance]:
+    def phase(self, name: str, total: int | None = None, *, passing: bool = False) -> Iterator[Advance]:
         yield self
 
     def note(self, text: str) -> None:

@@ -35,6 +35,16 @@ def parse_size(value: object) -> int:
     return size
 
 
+def parse_duration(value: object) -> float:
+    """Seconds from ``90``, ``90s``, ``10m``, ``1.5h`` or ``1d``. Raises ValueError, saying what is accepted."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return float(value)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a time such as 90 (seconds), 30s, 10m, 1h or 1d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
 def format_size(size: int) -> str:
     """Bytes for a person, decimal: ``0 B``, ``999 B``, ``1.2 kB``, ``10.9 MB``."""
     amount = float(size)

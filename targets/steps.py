@@ -7,7 +7,7 @@ test cuts between any two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shipway.registry.nouns import Digest, File, Json
@@ -69,6 +69,11 @@ class Pointer:
             bundle=Digest.parse(data["bundle"]),
             release=data["release"],
         )
+
+
+def newest(pointers: Iterable[Pointer | None]) -> Pointer | None:
+    """The pointer of the latest deployment; None where nothing is live anywhere."""
+    return max(filter(None, pointers), key=lambda pointer: pointer.serial, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,20 @@ class Prune:
 
     def __str__(self) -> str:
         return f"prune {self.release}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Before a wave: wait, then ask whoever runs the command. The executor's own step, no delivery's."""
+
+    seconds: float
+    ask: bool
+    wave: int  # the one that comes next, from 2
+    waves: int
+
+    def __str__(self) -> str:
+        what = [f"wait {self.seconds:g} s"] * (self.seconds > 0) + ["ask"] * self.ask
+        return f"{' and '.join(what)} before wave {self.wave} of {self.waves}"
 
 
 Step = Stage | Send | Reuse | Seal | Command | Point | Gate | Prune

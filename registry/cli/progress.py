@@ -26,6 +26,7 @@ PATIENCE_S = 0.7  # what is over by then needs no bar
 class _Phase:
     name: str
     total: int | None
+    passing: bool = False
     began: float = field(default_factory=time.monotonic)
     done: int = 0
     task: TaskID | None = None
@@ -46,9 +47,9 @@ class TerminalObserver:
         self._timer: threading.Timer | None = None
 
     @contextmanager
-    def phase(self, name: str, total: int | None = None) -> Iterator[Advance]:
+    def phase(self, name: str, total: int | None = None, *, passing: bool = False) -> Iterator[Advance]:
         with self._lock:
-            phase = _Phase(name, total, owner=self)
+            phase = _Phase(name, total, passing, owner=self)
             self._phases.append(phase)
             if self._bars is not None:
                 self._add(phase)
@@ -63,7 +64,7 @@ class TerminalObserver:
                 self._phases.remove(phase)
                 if self._bars is not None and phase.task is not None:
                     self._bars.remove_task(phase.task)
-                    if time.monotonic() - phase.began >= PATIENCE_S:
+                    if not phase.passing and time.monotonic() - phase.began >= PATIENCE_S:
                         self._bars.console.print(
                             self._line(phase), style="dim", highlight=False, markup=False
                         )
@@ -118,7 +119,9 @@ class TerminalObserver:
 class PlainObserver:
     """For stderr that is no terminal: notes as lines, no progress."""
 
-    def phase(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
+    def phase(
+        self, name: str, total: int | None = None, *, passing: bool = False
+    ) -> AbstractContextManager[Advance]:
         return SILENT.phase(name, total)
 
     def note(self, text: str) -> None:

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from shipway.registry.nouns import Tolerance
+from shipway.registry.units import parse_duration
 from shipway.targets.base import TargetOptions
 from shipway.targets.limits import Size
 
@@ -44,6 +45,13 @@ def _wave(value: object) -> int | str:
     if percent or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value  # type: ignore[return-value]
     raise ValueError("must be a number of hosts (1) or a share of them (25%)")
+
+
+def _limit(value: object) -> int | str:
+    percent = re.fullmatch(r"(\d{1,2}|100)%", value) if isinstance(value, str) else None
+    if percent or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value  # type: ignore[return-value]
+    raise ValueError("must be a number of hosts (0) or a share of them (5%)")
 
 
 def _host(value: object) -> str:
@@ -87,6 +95,10 @@ _Opset = Annotated[
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 7, "maximum": 30}]}),
 ]
 _Wave = Annotated[int | str, PlainValidator(_wave), WithJsonSchema({"type": ["integer", "string"]})]
+_Limit = Annotated[int | str, PlainValidator(_limit), WithJsonSchema({"type": ["integer", "string"]})]
+_Duration = Annotated[
+    float, PlainValidator(parse_duration), WithJsonSchema({"type": ["number", "string"], "minimum": 0})
+]
 _Host = Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string"})]
 _To = Annotated[str, PlainValidator(_destination), WithJsonSchema({"type": "string"})]
 _Url = Annotated[str, PlainValidator(_url), WithJsonSchema({"type": "string"})]
@@ -225,6 +237,11 @@ class PlacementConfig(Section):
         default=[], description="hosts that stand in for {host} in an ssh:// destination"
     )
     waves: list[_Wave] = Field(default=[], description="how many hosts at a time: numbers or shares")
+    failures: _Limit = Field(
+        default=0, description="how many hosts may fail, a number or a share, until all are taken back"
+    )
+    pause: _Duration = Field(default=0.0, description="time between two waves: seconds, 30s, 10m or 1h")
+    confirm: _Bool = Field(default=False, description="ask between two waves whether to go on")
     s3: S3Config | None = Field(
         default=None, description="how the service of s3:// is reached; none: as the store's, if that is one"
     )
@@ -239,7 +256,7 @@ class PlacementConfig(Section):
     def _fitting(self) -> PlacementConfig:
         if not self.to.startswith("s3://") and self.s3 is not None:
             raise ValueError("s3: for s3:// destinations only")
-        own = {"hosts", "waves", "ssh"} & self.model_fields_set
+        own = {"hosts", "waves", "failures", "pause", "confirm", "ssh"} & self.model_fields_set
         if not self.to.startswith("ssh://") and own:
             raise ValueError(f"{', '.join(sorted(own))}: for ssh:// destinations only")
         if self.hosts and "{host}" not in self.to:

@@ -160,16 +160,10 @@ class Project:
 
     def _hosts(self, environment: str, target: str, placement: PlacementConfig) -> Delivery:
         """One host, or several as one destination."""
+        from shipway.targets.deliveries.fleet import Fleet
         from shipway.targets.deliveries.ssh import SshDelivery
         from shipway.targets.deliveries.ssh_address import Address, SshOptions, for_host
-        from shipway.targets.deliveries.ssh_fleet import Fleet
 
-        if placement.waves:
-            raise ConfigError(
-                f"{self.where('environments', environment, target, 'waves')}: waves are not there yet.",
-                why="They are read and checked, but this version of shipway deploys to all hosts at once.",
-                remedy="Leave 'waves' out for now, or give each group of hosts a target of its own.",
-            )
         options = SshOptions(
             self.path(placement.ssh.known_hosts) if placement.ssh.known_hosts else None,
             tuple(map(self.path, placement.ssh.keys)),
@@ -177,8 +171,12 @@ class Project:
         with self._naming("environments", environment, target, "to"):
             if not placement.hosts:
                 return SshDelivery(Address.parse(placement.to), self.store.open, options)
-            addresses = [for_host(placement.to, host) for host in placement.hosts]
-        return Fleet(placement.to, [SshDelivery(address, self.store.open, options) for address in addresses])
+            addresses = {host: for_host(placement.to, host) for host in placement.hosts}
+        fetch = self.store.open
+        return Fleet(
+            placement.to,
+            {host: SshDelivery(address, fetch, options) for host, address in addresses.items()},
+        )
 
     def target(self, name: str) -> Target:
         """The packager called ``name``, with its options. Raises UsageError where there is none."""

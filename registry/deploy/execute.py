@@ -5,10 +5,11 @@ Rules:
 1. Every serial is claimed before anything is touched, in the order of the targets' names.
 2. Right before a step that others can see, the claim is asked for again: a process that slept while another
    took over must not touch the destination any more.
-3. When a step fails, every pointer that this command moved goes back, newest first; then ``failed`` is
-   recorded. Where even that fails, nothing is recorded: the next command finds the claim and undoes the rest.
-   From the first ``live`` in the ledger on there is no way back, and the command has succeeded: what can't be
-   recorded then is noted, and recorded by the next command.
+3. When a step fails (on more hosts of a fleet than may: ``rollout``), every pointer that this command moved
+   goes back, newest first; then ``failed`` is recorded, with the hosts that could not be taken back. Where
+   even that fails, nothing is recorded: the next command finds the claim and undoes the rest. From the first
+   ``live`` in the ledger on there is no way back, and the command has succeeded: what can't be recorded then
+   is noted, and recorded by the next command.
 4. Pruning is housekeeping: what can't be removed is left and noted.
 """
 
@@ -17,18 +18,20 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shipway.registry.deploy.plan import Move, Plan, Task
+from shipway.registry.deploy.rollout import Rollout
 from shipway.registry.errors import DeliveryError, ShipwayError
 from shipway.registry.ledger import lease, owner
-from shipway.registry.ledger.events import FAILED, INTERRUPTED, LIVE, OutcomeName, Place, Started
+from shipway.registry.ledger.events import FAILED, INTERRUPTED, LIVE, HostEnd, OutcomeName, Place, Started
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.nouns import Digest, Json
-from shipway.registry.observe import SILENT, Observer
+from shipway.registry.observe import SILENT, Confirm, Observer
 from shipway.targets.deliveries.base import Delivery
-from shipway.targets.steps import Gate, Point, Pointer, Prune, Reuse, Send
+from shipway.targets.deliveries.fleet import Fleet
+from shipway.targets.steps import Gate, Hold, Point, Reuse, Send
 
 Watch = Callable[[str, Task], None]
 """Called with ``before`` or ``after`` and the task: progress, and where the crash tests cut."""
@@ -36,7 +39,10 @@ Watch = Callable[[str, Task], None]
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What one command did on one target. ``outcome`` is the ledger's, or ``unchanged``."""
+    """What one command did on one target. ``outcome`` is the ledger's, or ``unchanged``.
+
+    ``hosts``: how it ended on each host of a fleet.
+    """
 
     environment: str
     target: str
@@ -47,6 +53,7 @@ class Deployment:
     outcome: str
     bytes_sent: int
     seconds: float
+    hosts: tuple[HostEnd, ...] = ()
 
     def to_json(self) -> Json:
         return {
@@ -59,6 +66,7 @@ class Deployment:
             "outcome": self.outcome,
             "bytes_sent": self.bytes_sent,
             "seconds": round(self.seconds, 3),
+            "hosts": [host.to_json() for host in self.hosts],
         }
 
 
@@ -66,9 +74,8 @@ class Deployment:
 class _Run:
     """What happened so far, by target."""
 
-    sent: dict[str, int] = field(default_factory=dict)
+    rollouts: Mapping[str, Rollout]
     seconds: dict[str, float] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
     pointed: list[str] = field(default_factory=list)
     recorded: bool = False
 
@@ -83,17 +90,28 @@ def execute(
     deliveries: Mapping[str, Delivery],
     *,
     observer: Observer = SILENT,
+    confirm: Confirm | None = None,
     watch: Watch = unwatched,
 ) -> tuple[Deployment, ...]:
-    """Carry out ``plan``. Raises ConflictError where it lost the race; what a step raised, after undoing."""
+    """Carry out ``plan``. Raises ConflictError where it lost the race; what a step raised, after undoing.
+
+    ``confirm`` is asked between waves where the plan says so; without it the answer is no.
+    """
     claims = claim(plan, ledger)
-    run = _Run()
+    run = _Run(
+        {
+            move.target: Rollout(
+                deliveries[move.target], move, move.pointer(plan.environment), plan.accept, observer
+            )
+            for move in plan.moves
+        }
+    )
     with lease.kept(ledger, [(started, 0) for started in claims.values()]):
         try:
-            _walk(plan, ledger, claims, deliveries, run, observer, watch)
+            _walk(plan, ledger, claims, run, observer, confirm, watch)
             _record_live(ledger, claims, run, observer)
         except BaseException as error:
-            _give_up(plan, ledger, claims, deliveries, run, error)
+            _give_up(ledger, claims, run, error)
             raise
     return tuple(_deployment(plan, move, LIVE, run) for move in plan.moves)
 
@@ -118,56 +136,65 @@ def claim(plan: Plan, ledger: Ledger) -> dict[str, Started]:
     return claims
 
 
-def point_back(delivery: Delivery, before: Pointer | None) -> None:
-    """Make live again what was live before; nothing, where nothing was or where its release is gone."""
-    if before is not None and before.release in delivery.releases():
-        delivery.perform(Point(before))
-    else:
-        delivery.withdraw()
-
-
 def _walk(
     plan: Plan,
     ledger: Ledger,
     claims: Mapping[str, Started],
-    deliveries: Mapping[str, Delivery],
     run: _Run,
     observer: Observer,
+    confirm: Confirm | None,
     watch: Watch,
 ) -> None:
     with observer.phase(f"{plan.kind} to {plan.environment}", plan.send or None) as progress:
         for task in plan.tasks:
+            rollout = run.rollouts[task.target]
+            hosts = rollout.left(task.hosts)
+            if not hosts:
+                continue
             began = time.monotonic()
             watch("before", task)
+            if isinstance(task.step, Hold):
+                _hold(task, task.step, run.rollouts.values(), observer, confirm)
+                watch("after", task)
+                continue
             if not isinstance(task.step, Send | Reuse | Gate):  # those are seen by nobody else
                 ledger.check(claims[task.target])
             if isinstance(task.step, Point):
-                run.pointed.append(task.target)  # before the fact: undoing what was not done does no harm
-            sent = _perform(plan, deliveries[task.target], task, run, observer)
+                run.pointed.append(task.target)
+            rollout.perform(task.step, hosts, progress.advance)
             watch("after", task)
-            progress.advance(sent)
-            run.sent[task.target] = run.sent.get(task.target, 0) + sent
             run.seconds[task.target] = run.seconds.get(task.target, 0.0) + time.monotonic() - began
 
 
-def _perform(plan: Plan, delivery: Delivery, task: Task, run: _Run, observer: Observer) -> int:
-    try:
-        return delivery.perform(task.step)
-    except DeliveryError as error:
-        if isinstance(task.step, Prune):
-            observer.note(f"{task}: left there. {error.what}")
-            return 0
-        if isinstance(task.step, Gate) and task.step.name != "digests" and plan.accept:
-            run.notes[task.target] = f"accepted though {task.step} failed: {error.what}"
-            observer.note(f"{task.target}: {run.notes[task.target]}")
-            return 0
-        raise
+def _hold(
+    task: Task, hold: Hold, rollouts: Iterable[Rollout], observer: Observer, confirm: Confirm | None
+) -> None:
+    """Wait and ask. Raises DeliveryError where the answer is no."""
+    failed = 0
+    for rollout in rollouts:
+        failed += len(rollout.ends(live=False))
+        if isinstance(rollout.delivery, Fleet):
+            rollout.delivery.close()  # nobody knows how long this takes
+    if hold.seconds:
+        with observer.phase(f"{task.target}: {hold}") as progress:
+            end = time.monotonic() + hold.seconds
+            while (left := end - time.monotonic()) > 0:
+                time.sleep(min(1.0, left))
+                progress.advance()
+    if hold.ask:
+        done = f"{task.target}: wave {hold.wave - 1} of {hold.waves} is done, {failed} hosts failed so far."
+        if confirm is None or not confirm(f"{done} Go on with wave {hold.wave}?"):
+            raise DeliveryError(
+                f"The roll-out to {task.target} was stopped before wave {hold.wave} of {hold.waves}.",
+                why="Nobody said that it shall go on.",
+                remedy="Run the command again to begin anew: hosts that hold the release are sent nothing.",
+            )
 
 
 def _record_live(ledger: Ledger, claims: Mapping[str, Started], run: _Run, observer: Observer) -> None:
     for target, started in claims.items():
         try:
-            _record(ledger, started, LIVE, run, run.notes.get(target, ""))
+            _record(ledger, started, LIVE, run, "; ".join(run.rollouts[target].notes))
         except DeliveryError as error:
             if not run.recorded:
                 raise
@@ -179,18 +206,10 @@ def _record_live(ledger: Ledger, claims: Mapping[str, Started], run: _Run, obser
         run.recorded = True
 
 
-def _give_up(
-    plan: Plan,
-    ledger: Ledger,
-    claims: Mapping[str, Started],
-    deliveries: Mapping[str, Delivery],
-    run: _Run,
-    error: BaseException,
-) -> None:
+def _give_up(ledger: Ledger, claims: Mapping[str, Started], run: _Run, error: BaseException) -> None:
     """Undo and record. What goes wrong in here must not hide ``error``; the next command sees to it."""
     command = next(iter(claims.values())).command if claims else ""
     outcome = FAILED if isinstance(error, Exception) else INTERRUPTED
-    detail = _what(error)
     try:
         if any(map(ledger.lost, claims.values())):
             return  # whoever took it over undoes and records
@@ -198,12 +217,17 @@ def _give_up(
             owner.abandon(command)
             _add(error, remedy="All of it is live; the next promote or rollback records the rest.")
             return
-        for target in reversed(run.pointed):
-            point_back(deliveries[target], claims[target].before)
-        for move in plan.changes:
-            _tidy(deliveries[move.target], move, seen=move.target in run.pointed)
-        for started in claims.values():
-            _record(ledger, started, outcome, run, detail)
+        for target in dict.fromkeys(reversed(run.pointed)):
+            run.rollouts[target].undo()
+        for target in claims:
+            run.rollouts[target].tidy()
+        for target, started in claims.items():
+            _record(ledger, started, outcome, run, _what(error) + not_back(run.rollouts[target].stuck))
+        stuck = "".join(not_back(run.rollouts[target].stuck) for target in claims)
+        if stuck:
+            _add(
+                error, why=f"Taken back everywhere else{stuck}.", remedy="The next promote brings them along."
+            )
     except ShipwayError as second:
         owner.abandon(command)
         _add(
@@ -211,6 +235,12 @@ def _give_up(
             why=f"Undoing it did not end either: {second}",
             remedy="The next shipway command undoes what is left.",
         )
+
+
+def not_back(hosts: Iterable[str]) -> str:
+    """What an outcome's detail says of hosts that could not be taken back."""
+    names = ", ".join(hosts)
+    return f"; could not be taken back: {names}" if names else ""
 
 
 def _what(error: BaseException) -> str:
@@ -230,22 +260,16 @@ def _says_live(ledger: Ledger, claims: Mapping[str, Started]) -> bool:
     return ended is not None and ended.outcome == LIVE
 
 
-def _tidy(delivery: Delivery, move: Move, *, seen: bool) -> None:
-    """Remove what was put there in vain. A destination that can't be used keeps it: it harms nobody."""
-    with contextlib.suppress(DeliveryError):
-        delivery.clear(move.release.id)
-        if move.fresh and not seen:  # what clients saw as live, they may still be reading
-            delivery.perform(Prune(move.release.id))
-
-
 def _record(ledger: Ledger, started: Started, outcome: OutcomeName, run: _Run, detail: str) -> None:
     target = started.place.target
+    rollout = run.rollouts[target]
     ledger.end(
         started,
         outcome,
-        bytes_sent=run.sent.get(target, 0),
+        bytes_sent=rollout.sent,
         seconds=round(run.seconds.get(target, 0.0), 3),
         detail=detail,
+        hosts=rollout.ends(live=False),
     )
 
 
@@ -281,6 +305,7 @@ def _deployment(plan: Plan, move: Move, outcome: str, run: _Run) -> Deployment:
         version=move.release.manifest.version,
         bundle=move.release.bundle,
         outcome="unchanged" if move.unchanged else outcome,
-        bytes_sent=run.sent.get(move.target, 0),
+        bytes_sent=run.rollouts[move.target].sent,
         seconds=run.seconds.get(move.target, 0.0),
+        hosts=run.rollouts[move.target].ends(live=True),
     )

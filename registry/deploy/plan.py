@@ -2,21 +2,41 @@
 
 Rules:
 
-1. Every release is put together, sealed and activated at its destination before any pointer moves; then
-   each target is pointed and gated; only when all gates have passed is anything pruned.
+1. It goes wave by wave. Of each wave every release is put together, sealed and activated at its destination
+   before any pointer of that wave moves; then each target is pointed and gated. A destination that is no
+   fleet has one wave. Only when all gates of all waves have passed is anything pruned.
 2. A rollback is the same plan with an older bundle.
-3. A target where the release is live already, and in place, is left alone.
+3. A target where the release is live already, and in place on every host that answers, is left alone.
 4. Nothing that is live, that was live when the command began, or that a rollback would restore is pruned.
+5. What a host holds is not sent to it again, whatever the others hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from shipway.registry.deploy.waves import batches
 from shipway.registry.ledger.events import Kind
 from shipway.registry.nouns import Digest, Json
-from shipway.targets.steps import Gate, Point, Pointer, Prune, Release, Reuse, Seal, Send, Stage, Step
+from shipway.targets.deliveries.base import AT_ONCE
+from shipway.targets.steps import (
+    Gate,
+    Hold,
+    Point,
+    Pointer,
+    Prune,
+    Release,
+    Reuse,
+    Seal,
+    Send,
+    Stage,
+    Step,
+    newest,
+)
+
+ALONE = ("",)
+"""The hosts of a destination that is no fleet: one, without a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +45,8 @@ class Wanted:
 
     ``gates`` name the gates past the digests and their options. ``restores`` is the serial that a rollback
     goes back to. ``keep`` is how many old releases stay besides the live one and the candidate. ``to`` is the
-    destination's address, for the ledger.
+    destination's address, for the ledger. ``waves`` are the hosts to deploy to, ``allowed`` how many may
+    fail; before each wave but the first ``pause`` seconds pass, and ``confirm`` asks.
     """
 
     target: str
@@ -35,35 +56,57 @@ class Wanted:
     restores: int | None = None
     keep: int = 5
     to: str = ""
+    waves: tuple[tuple[str, ...], ...] = (ALONE,)
+    allowed: int = 0
+    pause: float = 0.0
+    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What the ledger and the destination of one target said when the plan was made.
+class Found:
+    """What a host, or a destination that is no fleet, said when the plan was made.
 
-    ``serial`` is the newest in the ledger, ``live`` the pointer that the ledger says is live, ``pointer``
-    what the destination says. ``placed``: the release is there by names and sizes. ``damaged``: it was read
-    and is not what it should be. ``held``: contents that the destination holds. ``releases``: sealed releases
-    there. ``chain``: releases that repeated rollbacks would restore after this deployment, nearest first; it
-    may be cut off after as many as are to be kept, and is None where so few are there that none must go.
+    ``pointer`` is what it has live. ``placed``: the release is there by names and sizes. ``damaged``: it was
+    read and is not what it should be. ``held``: contents that it holds. ``releases``: sealed releases there.
     """
 
-    serial: int
-    live: Pointer | None
     pointer: Pointer | None
     placed: bool
     damaged: bool = False
     held: frozenset[Digest] = frozenset()
     releases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the ledger and the hosts of one target said when the plan was made.
+
+    ``serial`` is the newest in the ledger, ``live`` the pointer that the ledger says is live. ``hosts``
+    answered, ``lost`` did not, and why. ``chain``: releases that repeated rollbacks would restore after this
+    deployment, nearest first; it may be cut off after as many as are to be kept, and is None where so few are
+    anywhere that none must go.
+    """
+
+    serial: int
+    live: Pointer | None
+    hosts: Mapping[str, Found]
+    lost: Mapping[str, str] = field(default_factory=dict)
     chain: tuple[str, ...] | None = None
+
+    @property
+    def pointer(self) -> Pointer | None:
+        """The ledger's, where any host has that; else the newest of any."""
+        pointers = [found.pointer for found in self.hosts.values()]
+        return self.live if self.live in pointers else newest(pointers)
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
     """One target's part: ``serial`` is the one to claim, or the live one where nothing needs doing.
 
-    ``before`` is what the pointer goes back to if anything fails, ``send`` the bytes that have to travel,
-    ``fresh`` says that the destination has no release of that name yet.
+    ``before`` is what the pointer goes back to if anything fails, ``send`` the bytes that have to travel to
+    all hosts together, ``fresh`` those that have no release of that name yet. ``waves``, ``allowed`` and
+    ``lost`` are as in ``Wanted`` and ``Seen``.
     """
 
     target: str
@@ -71,10 +114,17 @@ class Move:
     release: Release
     before: Pointer | None
     restores: int | None
-    fresh: bool
+    fresh: frozenset[str]
     unchanged: bool
     send: int
     to: str = ""
+    waves: tuple[tuple[str, ...], ...] = (ALONE,)
+    allowed: int = 0
+    lost: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fleet(self) -> bool:
+        return self.waves != (ALONE,)
 
     def pointer(self, environment: str) -> Pointer:
         manifest = self.release.manifest
@@ -91,16 +141,25 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A step, and the target at whose destination it is performed."""
+    """A step, the target at whose destination it is performed, and the hosts where that is a fleet."""
 
     target: str
-    step: Step
+    step: Step | Hold
+    hosts: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
-        return {"target": self.target, "step": type(self.step).__name__.lower(), "text": str(self.step)}
+        word = type(self.step).__name__.lower()
+        return {"target": self.target, "step": word, "text": str(self.step), "hosts": list(self.hosts)}
+
+    @property
+    def where(self) -> str:
+        """``jetson``, ``jetson (line-1)``, ``jetson (32 hosts)``."""
+        if not self.hosts:
+            return self.target
+        return f"{self.target} ({self.hosts[0] if len(self.hosts) == 1 else f'{len(self.hosts)} hosts'})"
 
     def __str__(self) -> str:
-        return f"{self.target}: {self.step}"
+        return f"{self.where}: {self.step}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +211,56 @@ def plan_promotion(
     moves = [_move(want, seen[want.target]) for want in wanted]
     going = [(want, move, seen[want.target]) for want, move in zip(wanted, moves, strict=True)]
     going = [item for item in going if not item[1].unchanged]
-    tasks = [Task(move.target, step) for want, move, there in going for step in _place(want, move, there)]
-    for want, move, _ in going:
-        pointer = move.pointer(environment)
-        tasks.append(Task(move.target, Point(pointer)))
-        tasks.append(Task(move.target, Gate(move.release, "digests", {})))
-        tasks += [Task(move.target, gate) for gate in gates(want, pointer)]
+    tasks: list[Task] = []
+    for number in range(max((len(want.waves) for want, _, _ in going), default=0)):
+        wave = [item for item in going if number < len(item[0].waves)]
+        tasks += _hold([want for want, _, _ in wave], number)
+        for want, _, there in wave:
+            tasks += _place_wave(want, there, want.waves[number])
+        for want, move, _ in wave:
+            tasks += _point_wave(want, move.pointer(environment), want.waves[number])
     for want, move, there in going:
-        tasks += [Task(move.target, Prune(name)) for name in prunable(want, move, there)]
+        tasks += _prune(want, move, there)
     return Plan(kind, environment, tuple(moves), tuple(tasks), reason, accept)
+
+
+def _hold(wanted: Sequence[Wanted], number: int) -> list[Task]:
+    """What is between two waves: one wait and one question, however many targets have them."""
+    holding = [want for want in wanted if want.pause or want.confirm]
+    if number == 0 or not holding:
+        return []
+    pause, ask = max(want.pause for want in holding), any(want.confirm for want in holding)
+    waves = max(len(want.waves) for want in holding)
+    return [Task(holding[0].target, Hold(pause, ask, number + 1, waves))]
+
+
+def _place_wave(want: Wanted, there: Seen, wave: Sequence[str]) -> Iterator[Task]:
+    """The steps that come before any pointer of the wave moves, each on the hosts that need it."""
+    for batch in batches(wave, AT_ONCE):
+        steps: dict[str, tuple[Step, list[str]]] = {}
+        for host in batch:
+            for step in _place(want, there.hosts[host]):
+                steps.setdefault(str(step), (step, []))[1].append(host)
+        for text in sorted(steps, key=lambda text: _rank(steps[text][0])):
+            yield _task(want, *steps[text])
+
+
+def _point_wave(want: Wanted, pointer: Pointer, wave: Sequence[str]) -> Iterator[Task]:
+    for batch in batches(wave, AT_ONCE):
+        yield _task(want, Point(pointer), batch)
+        for gate in (Gate(want.release, "digests", {}), *gates(want, pointer)):
+            yield _task(want, gate, batch)
+
+
+def _prune(want: Wanted, move: Move, there: Seen) -> Iterator[Task]:
+    doomed = {host: prunable(want, move, there, host) for wave in want.waves for host in wave}
+    for batch in batches([host for host, names in doomed.items() if names], AT_ONCE):
+        for name in dict.fromkeys(name for host in batch for name in doomed[host]):
+            yield _task(want, Prune(name), [host for host in batch if name in doomed[host]])
+
+
+def _task(want: Wanted, step: Step, hosts: Sequence[str]) -> Task:
+    return Task(want.target, step, () if want.waves == (ALONE,) else tuple(hosts))
 
 
 def gates(want: Wanted, pointer: Pointer) -> list[Gate]:
@@ -169,19 +269,19 @@ def gates(want: Wanted, pointer: Pointer) -> list[Gate]:
     return [Gate(want.release, name, {**options, "deployment": deployment}) for name, options in want.gates]
 
 
-def prunable(want: Wanted, move: Move, there: Seen) -> list[str]:
-    """Releases at the destination that are neither needed nor among the ``keep`` nearest to go back to."""
+def prunable(want: Wanted, move: Move, there: Seen, host: str) -> list[str]:
+    """Releases on a host that are neither needed nor among the ``keep`` nearest to go back to."""
     if there.chain is None:
         return []
+    found = there.hosts[host]
     stay = {move.release.id, *there.chain[: want.keep + 1]}
-    stay.update(pointer.release for pointer in (there.live, there.pointer) if pointer)
-    return [name for name in there.releases if name not in stay]
+    stay.update(pointer.release for pointer in (there.live, there.pointer, found.pointer) if pointer)
+    return [name for name in found.releases if name not in stay]
 
 
 def _move(want: Wanted, there: Seen) -> Move:
-    bundle = want.release.bundle
-    live = there.live
-    in_place = there.placed and not there.damaged and live == there.pointer
+    bundle, live, found = want.release.bundle, there.live, there.hosts
+    in_place = all(one.placed and not one.damaged and one.pointer == live for one in found.values())
     unchanged = live is not None and live.bundle == bundle and in_place
     return Move(
         target=want.target,
@@ -189,25 +289,34 @@ def _move(want: Wanted, there: Seen) -> Move:
         release=want.release,
         before=there.pointer,
         restores=want.restores,
-        fresh=want.release.id not in there.releases,
+        fresh=frozenset(host for host, one in found.items() if want.release.id not in one.releases),
         unchanged=unchanged,
-        send=0 if there.placed else sum(step.file.size for step in _sends(want, there)),
+        send=sum(step.file.size for one in found.values() if not one.placed for step in _sends(want, one)),
         to=want.to,
+        waves=want.waves,
+        allowed=want.allowed,
+        lost=there.lost,
     )
 
 
-def _place(want: Wanted, move: Move, there: Seen) -> list[Step]:
-    """The steps that come before any pointer moves."""
+def _place(want: Wanted, found: Found) -> list[Step]:
+    """What one host needs before its pointer moves."""
     release = want.release
-    if there.placed:
+    if found.placed:
         return [Seal(release), *want.activation]
-    reuses = [Reuse(release, file) for file in release.manifest.files if file.digest in there.held]
-    return [Stage(release), *reuses, *_sends(want, there), Seal(release), *want.activation]
+    reuses = [Reuse(release, file) for file in release.manifest.files if file.digest in found.held]
+    return [Stage(release), *reuses, *_sends(want, found), Seal(release), *want.activation]
 
 
-def _sends(want: Wanted, there: Seen) -> list[Send]:
+def _rank(step: Step) -> int:
+    """Keeps the order of ``_place`` where the steps of several hosts are put together."""
+    order = (Stage, Reuse, Send, Seal)
+    return order.index(type(step)) if type(step) in order else len(order)
+
+
+def _sends(want: Wanted, found: Found) -> list[Send]:
     files = want.release.manifest.files
-    return [Send(want.release, file) for file in files if file.digest not in there.held]
+    return [Send(want.release, file) for file in files if file.digest not in found.held]
 
 
 def _move_json(move: Move) -> Json:
@@ -226,4 +335,7 @@ def _move_json(move: Move) -> Json:
         "unchanged": move.unchanged,
         "size": manifest.size,
         "bytes_to_send": move.send,
+        "waves": [list(wave) for wave in move.waves] if move.fleet else [],
+        "allowed_failures": move.allowed,
+        "unreachable": dict(move.lost),
     }

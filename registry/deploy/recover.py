@@ -4,8 +4,9 @@ Rules:
 
 1. Only the claims of a dead owner are touched; a living one is a conflict. Each claim is taken over by
    creating a document, so that of several commands that find the same remains one does the work.
-2. A command's deployments share their fate (``verdict``): finished where every pointer of it had moved and
-   the gates still pass, else undone, all of them.
+2. A command's deployments share their fate (``verdict``): finished where every pointer of it had moved, on
+   every host, and the gates still pass, else undone, all of them. Hosts of a fleet that are out of reach are
+   left out of this, as many as may fail; those that can't be taken back are named in the outcome.
 3. What can't be asked or undone where ``deploy.yaml`` no longer sends the target (it was removed, or its
    address changed) is left as it is, and noted: it must not keep the other targets from being deployed to.
 4. Exactly one outcome is recorded for each claim: ``live`` or ``interrupted``.
@@ -18,13 +19,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shipway.registry.deploy.execute import point_back
+from shipway.registry.deploy.execute import not_back
+from shipway.registry.deploy.rollout import take_back
+from shipway.registry.deploy.waves import decide
 from shipway.registry.errors import DeliveryError, ShipwayError
 from shipway.registry.ledger import lease, owner
-from shipway.registry.ledger.events import INTERRUPTED, LIVE, Ended, Place, Started
+from shipway.registry.ledger.events import INTERRUPTED, LIVE, Ended, HostEnd, Place, Started
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.observe import SILENT, Observer
-from shipway.targets.deliveries.base import Delivery
+from shipway.targets.deliveries.base import Delivery, OutOfReachError
+from shipway.targets.deliveries.fleet import Errors, each
 from shipway.targets.steps import Gate
 
 Verdict = Literal["finish", "undo"]
@@ -34,10 +38,14 @@ GatesOf = Callable[[Started], Sequence[Gate]]
 
 @dataclass(frozen=True, slots=True)
 class There:
-    """Where a deployment went, None if out of reach; ``current``: the target is still sent there."""
+    """Where a deployment went, None if out of reach; ``current``: the target is still sent there.
+
+    ``allowed``: how many hosts of a fleet may be out of reach for it to be finished all the same.
+    """
 
     delivery: Delivery | None
     current: bool
+    allowed: int = 0
 
     def points_at(self, started: Started) -> bool:
         return self.delivery is not None and self.delivery.pointer() == started.pointer
@@ -116,31 +124,41 @@ def _settle(
     parts = [Part(started, ended, theres[started.place].points_at(started)) for started, ended in claimed]
     left = [part for part in parts if part.ended is None]
     finish = verdict(parts, len(found.peers)) == "finish"
-    failure = _gate(left, theres, gates_of) if finish else ""
+    failure, lost = _gate(left, theres, gates_of) if finish else ("", {})
     for started, number in taken:
         ledger.check(started, number)
     done = finish and not failure
+    away = {}
     for part in left:
-        _put_right(part, theres[part.started.place], done, observer)
+        place = part.started.place
+        stuck = _put_right(part, theres[place], done, observer)
+        away[place] = lost.get(place, {}) if done else stuck
     detail = f"killed ({found.owner}); " + (
         "all of it was in place" if done else f"undone{failure and ': ' + failure}"
     )
     recorded = []
     for part in left:
-        recorded.append(ledger.end(part.started, LIVE if done else INTERRUPTED, detail=detail))
+        bad = away[part.started.place]
+        told = detail + (f"; out of reach: {', '.join(bad)}" if bad and done else not_back(bad))
+        hosts = tuple(HostEnd(host, "unreachable", error.what) for host, error in bad.items())
+        recorded.append(ledger.end(part.started, LIVE if done else INTERRUPTED, detail=told, hosts=hosts))
         observer.note(
             f"{part.started.place}: an earlier {part.started.kind} of {part.started.model}/"
-            f"{part.started.version} (serial {part.started.serial}) was {detail}."
+            f"{part.started.version} (serial {part.started.serial}) was {told}."
         )
     return recorded
 
 
-def _put_right(part: Part, there: There, done: bool, observer: Observer) -> None:
-    """Undo one part, unless all is ``done``, and remove what was being put together for it."""
+def _put_right(part: Part, there: There, done: bool, observer: Observer) -> Errors:
+    """Undo one part, unless all is ``done``, and remove what was being put together for it.
+
+    Returns the errors of a fleet's hosts that could not be taken back.
+    """
     started, delivery = part.started, there.delivery
+    stuck: Errors = {}
     try:
         if part.pointed and not done and delivery is not None:
-            point_back(delivery, started.before)
+            stuck = take_back(delivery, started.pointer, started.before)
     except DeliveryError:
         if there.current:
             raise
@@ -150,9 +168,10 @@ def _put_right(part: Part, there: There, done: bool, observer: Observer) -> None
             f"{started.place}: deploy.yaml has it no more at {started.to or 'its former address'}, "
             "which can't be used; what is there was left as it is."
         )
-        return
+        return stuck
     with contextlib.suppress(DeliveryError):
         delivery.clear(started.release)
+    return stuck
 
 
 def _claimed(ledger: Ledger, found: Started) -> list[tuple[Started, Ended | None]]:
@@ -168,19 +187,39 @@ def _claimed(ledger: Ledger, found: Started) -> list[tuple[Started, Ended | None
     return claimed
 
 
-def _gate(parts: Sequence[Part], theres: Mapping[Place, There], gates_of: GatesOf) -> str:
-    """Why a gate does not pass, or nothing. What is out of reach can't be asked."""
-    asked = [(part.started, theres[part.started.place].delivery) for part in parts]
-    failures = (_failure(started, delivery, gates_of) for started, delivery in asked if delivery is not None)
-    return next(filter(None, failures), "")
+def _gate(
+    parts: Sequence[Part], theres: Mapping[Place, There], gates_of: GatesOf
+) -> tuple[str, dict[Place, Errors]]:
+    """Why a gate does not pass, or nothing; and the hosts that are out of reach and can't be asked."""
+    lost: dict[Place, Errors] = {}
+    for part in parts:
+        there = theres[part.started.place]
+        if there.delivery is not None:
+            text, lost[part.started.place] = _failure(part.started, there, there.delivery, gates_of)
+            if text:
+                return text, lost
+    return "", lost
 
 
-def _failure(started: Started, delivery: Delivery, gates_of: GatesOf) -> str:
-    gate = None
+def _failure(started: Started, there: There, delivery: Delivery, gates_of: GatesOf) -> tuple[str, Errors]:
+    """Why it is not in place on every host that answers, and the errors of those that do not."""
     try:
-        for gate in gates_of(started):
-            delivery.perform(gate)
+        gates = gates_of(started)
+        good, bad = each(delivery, lambda _, host: _judge(started, host, gates))
     except ShipwayError as error:
-        accepted = started.accept is not None and gate is not None and gate.name != "digests"
-        return "" if accepted else error.what
-    return ""
+        return error.what, {}
+    away: Errors = {host: error for host, error in bad.items() if isinstance(error, OutOfReachError)}
+    if len(away) == len(bad) and decide(len(bad), there.allowed, len(good) + len(bad)) == "go on":
+        return "", away
+    told = [error for host, error in bad.items() if host not in away] or list(away.values())
+    return told[0].what, away
+
+
+def _judge(started: Started, host: Delivery, gates: Sequence[Gate]) -> None:
+    """Raise DeliveryError where a host does not serve the deployment, or a gate fails that nobody accepts."""
+    if host.pointer() != started.pointer:
+        raise DeliveryError(f"{host.address} was not pointed yet.")
+    for gate in gates:
+        accepted = started.accept is not None and gate.name != "digests"
+        with contextlib.suppress(*[DeliveryError] * accepted):
+            host.perform(gate)

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from shipway.registry.config.model import PlacementConfig
 from shipway.registry.config.project import Project
 from shipway.registry.deploy import mirror
 from shipway.registry.deploy.execute import Deployment, Watch, execute, unwatched
-from shipway.registry.deploy.plan import Plan, Seen, Wanted, gates, plan_promotion
+from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted, gates, plan_promotion
 from shipway.registry.deploy.recover import There, recover
+from shipway.registry.deploy.waves import allowed_failures, decide, waves
 from shipway.registry.errors import ConfigError, ConflictError, ShipwayError
 from shipway.registry.ledger.events import Kind, Place, Standing, Started
 from shipway.registry.ledger.ledger import Head, Ledger
 from shipway.registry.nouns import Json, ModelVersion
-from shipway.registry.observe import SILENT, Observer
+from shipway.registry.observe import SILENT, Confirm, Observer
 from shipway.targets.deliveries.base import Delivery
+from shipway.targets.deliveries.fleet import each, failure
 from shipway.targets.manifest import Manifest
 from shipway.targets.steps import Gate, Release
 
@@ -93,18 +96,29 @@ class Site:
         self, kind: Kind, goals: Mapping[str, Goal], *, reason: str = "", accept: str | None = None
     ) -> Plan:
         """Decide what to do so that each goal is live on its target."""
-        wanted = [self._wanted(target, goal) for target, goal in goals.items()]
-        seen = {want.target: self._seen(want) for want in wanted}
+        seen: dict[str, Seen] = {}
+        wanted = []
+        for target, goal in goals.items():
+            want = self._wanted(kind, target, goal)
+            seen[target] = self._seen(want)
+            wanted.append(self._in_waves(kind, want, seen[target]))
         return plan_promotion(kind, self.environment, wanted, seen, reason=reason, accept=accept)
 
     def carry_out(
-        self, plan: Plan, *, observer: Observer = SILENT, watch: Watch = unwatched
+        self,
+        plan: Plan,
+        *,
+        observer: Observer = SILENT,
+        confirm: Confirm | None = None,
+        watch: Watch = unwatched,
     ) -> tuple[Deployment, ...]:
         """Execute the plan, then have MLflow's aliases follow. Raises what ``execute`` raises."""
         self._refuse_busy(plan)
         deliveries = {move.target: self.delivery(Place(self.environment, move.target)) for move in plan.moves}
         try:
-            deployments = execute(plan, self.ledger, deliveries, observer=observer, watch=watch)
+            deployments = execute(
+                plan, self.ledger, deliveries, observer=observer, confirm=confirm, watch=watch
+            )
         finally:
             self._heads.clear()
         mirror.start(self.project)
@@ -123,7 +137,7 @@ class Site:
 
     # what the plan is made from
 
-    def _wanted(self, target: str, goal: Goal) -> Wanted:
+    def _wanted(self, kind: Kind, target: str, goal: Goal) -> Wanted:
         release = Release(goal.manifest)
         return Wanted(
             target=target,
@@ -133,25 +147,49 @@ class Site:
             restores=goal.restores,
             keep=self.placements[target].keep,
             to=self.placements[target].to,
+            allowed=_allowed(kind, self.placements[target]),
         )
+
+    def _in_waves(self, kind: Kind, want: Wanted, there: Seen) -> Wanted:
+        """With the waves of ``deploy.yaml``, cut from the hosts that answer; a rollback goes all at once."""
+        placement = self.placements[want.target]
+        if not placement.hosts:
+            return want
+        if kind == "rollback":
+            return replace(want, waves=(tuple(there.hosts),))
+        cut = tuple(waves(tuple(there.hosts), placement.waves))
+        return replace(want, waves=cut, pause=placement.pause, confirm=placement.confirm)
 
     def _seen(self, want: Wanted) -> Seen:
         place = Place(self.environment, want.target)
-        manifest, delivery, head = want.release.manifest, self.delivery(place), self.head(want.target)
-        live, pointer = self.live(want.target), delivery.pointer()
-        if pointer is not None and (pointer.environment, pointer.target) != (place.environment, place.target):
-            raise self._taken(place, f"{pointer.environment}/{pointer.target}")
-        placed, releases = delivery.has(manifest), delivery.releases()
+        manifest, head = want.release.manifest, self.head(want.target)
+        live = self.live(want.target)
         again = live is not None and live.bundle == want.release.bundle
+
+        def look(_: str, delivery: Delivery) -> Found:
+            placed = delivery.has(manifest)
+            return Found(
+                pointer=delivery.pointer(),
+                placed=placed,
+                damaged=placed and again and not delivery.audit(manifest).whole,
+                held=frozenset() if placed else delivery.holds(file.digest for file in manifest.files),
+                releases=delivery.releases(),
+            )
+
+        hosts, lost = each(self.delivery(place), look)
+        if decide(len(lost), want.allowed, len(hosts) + len(lost)) == "stop":
+            raise failure(lost, len(hosts) + len(lost))
+        for found in hosts.values():
+            one = found.pointer
+            if one is not None and (one.environment, one.target) != (place.environment, place.target):
+                raise self._taken(place, f"{one.environment}/{one.target}")
+        most = max(len(found.releases) for found in hosts.values())
         return Seen(
             serial=head.serial,
             live=live.pointer if live else None,
-            pointer=pointer,
-            placed=placed,
-            damaged=placed and again and not delivery.audit(manifest).whole,
-            held=frozenset() if placed else delivery.holds(file.digest for file in manifest.files),
-            releases=releases,
-            chain=self._chain(place, want, head.standing) if len(releases) > want.keep else None,
+            hosts=hosts,
+            lost={host: error.what for host, error in lost.items()},
+            chain=self._chain(place, want, head.standing) if most > want.keep else None,
         )
 
     def _chain(self, place: Place, want: Wanted, standing: Standing) -> tuple[str, ...]:
@@ -178,7 +216,7 @@ class Site:
         place = started.place
         placement = self.project.environment(place.environment).targets.get(place.target)
         if placement is not None and started.to in ("", placement.to):
-            return There(self.delivery(place), current=True)
+            return There(self.delivery(place), True, _allowed(started.kind, placement))
         if not started.to:
             return There(None, current=False)
         try:
@@ -204,3 +242,9 @@ class Site:
             why="Its current.json says so; two targets in one place would take turns in being live.",
             remedy="Give this one another place, or remove current.json if the other is gone for good.",
         )
+
+
+def _allowed(kind: Kind, placement: PlacementConfig) -> int:
+    """How many hosts may fail. A rollback is held up by none: whatever can go back shall."""
+    hosts = len(placement.hosts)
+    return max(0, hosts - 1) if kind == "rollback" else allowed_failures(placement.failures, hosts)

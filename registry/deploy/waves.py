@@ -8,7 +8,7 @@ https://docs.ansible.com/ansible/latest/playbook_guide/playbooks_strategies.html
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeVar
 
 _T = TypeVar("_T")
@@ -45,6 +45,16 @@ def allowed_failures(limit: int | str, hosts: int) -> int:
     return hosts * int(limit.removesuffix("%")) // 100
 
 
-def decide(failed: int, allowed: int) -> Decision:
-    """Whether the next wave may begin after so many hosts of all waves so far have failed."""
-    return "go on" if failed <= allowed else "stop"
+def decide(failed: int, allowed: int, tried: int) -> Decision:
+    """Whether to go on after so many hosts of all waves so far have failed, of the ``tried`` that were begun.
+
+    Where every host that was tried has failed there is nothing to go on for, however many may fail: so a
+    first host that fails stops the roll-out.
+    """
+    return "go on" if failed <= allowed and failed < tried else "stop"
+
+
+def batches(hosts: Sequence[_T], most: int) -> Iterator[tuple[_T, ...]]:
+    """Cut a wave into groups of at most ``most`` hosts, which are worked on at the same time."""
+    for start in range(0, len(hosts), most):
+        yield tuple(hosts[start : start + most])

@@ -172,9 +172,42 @@ class Standing:
     candidate: int | None = None
 
 
+HostOutcome = Literal["live", "failed", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostEnd:
+    """How a deployment ended on one host of a fleet; ``detail`` says why it is not ``live`` there.
+
+    ``failed``: the host has what it had before. ``unreachable``: nobody could ask, or take it back.
+    """
+
+    host: str
+    outcome: HostOutcome
+    detail: str = ""
+    bytes_sent: int = 0
+    seconds: float = 0.0
+
+    def to_json(self) -> Json:
+        return {
+            "host": self.host,
+            "outcome": self.outcome,
+            "detail": self.detail,
+            "bytes_sent": self.bytes_sent,
+            "seconds": round(self.seconds, 3),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> HostEnd:
+        return cls(**data)
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The outcome of a serial. ``detail`` says why it failed, or what recovery did."""
+    """The outcome of a serial. ``detail`` says why it failed, or what recovery did.
+
+    ``hosts`` are those of a fleet that it did not succeed on; older documents have none.
+    """
 
     serial: int
     outcome: OutcomeName
@@ -183,6 +216,7 @@ class Ended:
     bytes_sent: int = 0
     seconds: float = 0.0
     detail: str = ""
+    hosts: tuple[HostEnd, ...] = ()
 
     def to_json(self) -> Json:
         return {
@@ -195,6 +229,7 @@ class Ended:
             "bytes_sent": self.bytes_sent,
             "seconds": self.seconds,
             "detail": self.detail,
+            "hosts": [host.to_json() for host in self.hosts],
         }
 
     @classmethod
@@ -207,6 +242,7 @@ class Ended:
             bytes_sent=data["bytes_sent"],
             seconds=data["seconds"],
             detail=data["detail"],
+            hosts=tuple(map(HostEnd.from_json, data.get("hosts", ()))),
         )
 
 
@@ -239,6 +275,7 @@ class Event:
             "accept": started.accept,
             "restores": started.restores,
             "detail": self.ended.detail if self.ended else "",
+            "hosts": [host.to_json() for host in self.ended.hosts] if self.ended else [],
         }
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
 from shipway.registry.ledger import owner as owners
-from shipway.registry.ledger.events import Ended, Event, OutcomeName, Owner, Place, Standing, Started
+from shipway.registry.ledger.events import Ended, Event, HostEnd, OutcomeName, Owner, Place, Standing, Started
 from shipway.registry.ledger.events import standing_after as standing_after_event
 from shipway.registry.nouns import Json
 from shipway.registry.store.objects import Objects
@@ -188,6 +188,7 @@ class Ledger:
         bytes_sent: int = 0,
         seconds: float = 0.0,
         detail: str = "",
+        hosts: tuple[HostEnd, ...] = (),
     ) -> Ended:
         """Record the outcome. Raises ConflictError where one was recorded already.
 
@@ -202,7 +203,7 @@ class Ledger:
             live_bundle=self.started(place, before.live).bundle if before.live is not None else None,
             restored=self.standing_after(place, started.restores) if started.restores is not None else None,
         )
-        ended = Ended(serial, outcome, owners.now(), standing, bytes_sent, seconds, detail)
+        ended = Ended(serial, outcome, owners.now(), standing, bytes_sent, seconds, detail, hosts)
         if not self._create(_key(place, serial, "outcome"), _bytes(ended.to_json())):
             raise ConflictError(
                 f"Serial {serial} of {place} has ended already.",

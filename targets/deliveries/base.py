@@ -6,12 +6,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
+from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Digest, File
 from shipway.targets.manifest import Manifest, ManifestDiff
 from shipway.targets.steps import Pointer, Step
 
 Fetch = Callable[[File], Path]
 """Gives a local, read-only path of a file's bytes: how a delivery reads the store."""
+AT_ONCE = 32  # hosts that are worked on, and connected to, at the same time
+
+
+class OutOfReachError(DeliveryError):
+    """The destination does not answer, so that nobody can tell what is live there now."""
 
 
 class Delivery(Protocol):
@@ -46,3 +52,13 @@ class Delivery(Protocol):
 
     def clear(self, release: str) -> None:
         """Remove whatever a started deployment left in the staging place of ``release``."""
+
+
+class HostDelivery(Delivery, Protocol):
+    """One host of several."""
+
+    def undo(self, mine: Pointer) -> None:
+        """Make live again what was live here before ``mine``; nothing, where ``mine`` is not what is live."""
+
+    def close(self) -> None:
+        """Hang up; the next use connects again."""

@@ -111,13 +111,11 @@ class Host(Intake):
         os.rename(os.path.join(staged, file["path"]), make_way(home, file["path"]))
         return True
 
-    def do_point(self, pointer: Dict[str, Any], back: bool = False) -> Dict[str, Any]:
-        """Make a release the live one. ``back``: where it is not here, undo what a later deployment did."""
+    def do_point(self, pointer: Dict[str, Any]) -> Dict[str, Any]:
+        """Make a release the live one, noting what was live before it."""
         self.hold()
         if pointer["release"] not in self.sealed():
-            if not back:
-                raise Refused("release", release=pointer["release"])
-            return self.back(pointer["serial"])
+            raise Refused("release", release=pointer["release"])
         content = json.dumps(pointer, indent=2, sort_keys=True).encode() + b"\n"
         name = "%d-%s" % (pointer["serial"], hashlib.sha256(content).hexdigest()[:12])
         before = self.link()
@@ -130,20 +128,26 @@ class Host(Intake):
         os.rename(os.path.join(folder, "pointer.part"), os.path.join(folder, "pointer.json"))
         sync_tree(self.live)
         self.swap(link_to(name, pointer["release"]))
-        # Who just read the old link still walks through its folder, so that one stays.
-        stay = {name, before.split(os.sep)[2] if before else name}
+        # Who just read the old link still walks through its folder, so that one stays; and so does the one to
+        # go back to, which is another one where this is asked for twice.
+        links = [link for link in (before, self.before(name)) if link]
+        stay = {name} | {link.split(os.sep)[2] for link in links}
         for old in names(self.live):
             if old not in stay:
                 remove(os.path.join(self.live, old))
         return {"size": len(content)}
 
-    def back(self, serial: int) -> Dict[str, Any]:
-        found = self.pointer()
-        if found is None or found["serial"] <= serial:
+    def before(self, name: str) -> str:
+        """The link that the deployment called ``name`` replaced; empty where there was none."""
+        return (read(os.path.join(self.live, name), "before") or b"").decode()
+
+    def do_undo(self, pointer: Dict[str, Any]) -> Dict[str, Any]:
+        """Make live again what was live before ``pointer``; nothing, where that is not what is live."""
+        link = self.link()
+        if link is None or self.pointer() != pointer:
             return {"size": 0}
-        link = self.link() or ""
-        raw = read(os.path.join(self.live, link.split(os.sep)[2]), "before")
-        before = raw.decode() if raw else ""
+        self.hold()
+        before = self.before(link.split(os.sep)[2])
         if before and os.path.exists(os.path.join(self.root, before)):
             self.swap(before)
             return {"size": len(before)}

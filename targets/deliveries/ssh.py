@@ -68,7 +68,7 @@ class SshDelivery:
             case Command(release, argv, why):
                 gates.run_command_there(argv, self._home(release), why, self._run(release))
             case Point(pointer):
-                return self.point(pointer)
+                return self._point(pointer)
             case Gate(release):
                 run, name = self._run(release), self._address.host
                 gates.judge_there(self, step, self._home(release), run, self._fetch, name)
@@ -130,9 +130,8 @@ class SshDelivery:
             remedy="Check that disk, and whether something else writes there; then promote again.",
         )
 
-    def point(self, pointer: Pointer, *, back: bool = False) -> int:
-        """Make a release the live one. ``back``: where it is not there, undo any later deployment instead."""
-        size: int = self._ask({"do": "point", "pointer": pointer.to_json(), "back": back})["size"]
+    def _point(self, pointer: Pointer) -> int:
+        size: int = self._ask({"do": "point", "pointer": pointer.to_json()})["size"]
         self.clear(pointer.release)
         return size
 
@@ -196,6 +195,10 @@ class SshDelivery:
 
     def withdraw(self) -> None:
         self._ask({"do": "withdraw"})
+
+    def undo(self, mine: Pointer) -> None:
+        """Make live again what was live here before ``mine``: the host itself has kept that."""
+        self._ask({"do": "undo", "pointer": mine.to_json()})
 
     def clear(self, release: str) -> None:
         """Remove what was being put together, of whatever release: whoever deploys here deploys alone.

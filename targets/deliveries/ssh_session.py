@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Json
+from shipway.targets.deliveries.base import OutOfReachError
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions, Traffic
 from shipway.targets.deliveries.ssh_link import CutError, Link
 
@@ -59,12 +59,14 @@ class _Loop:
 class Session:
     """One host, for one command. Connects when first used and again when cut. Several threads may use it.
 
-    Raises DeliveryError where the host can't be reached, ConfigError where it can't be tried.
+    Raises OutOfReachError where the host can't be reached, ConfigError where it can't be tried. A host that
+    was given up is tried once, not patiently, until it answers again.
     """
 
     def __init__(self, address: Address, options: SshOptions, patience: Patience) -> None:
         self.address = address
         self.traffic = Traffic()
+        self._given_up = False
         self._patience = patience
         self._lock = threading.Lock()
         self._link = Link(address, options, patience, secrets.token_hex(8), self.traffic)
@@ -104,13 +106,17 @@ class Session:
                 if not self._link.is_open:
                     await self._link.open()
                     sent = self.traffic.sent
-                return await work()
+                answer = await work()
+                self._given_up = False
+                return answer
             except CutError as error:
                 await self._link.close()
                 if self.traffic.sent - sent > _INLINE:  # it got somewhere
                     tries, pause = 0, self._patience.pause
                 tries += 1
-                if tries >= self._patience.attempts or self.traffic.connections == 0:
+                hopeless = self._given_up or self.traffic.connections == 0
+                if tries >= self._patience.attempts or hopeless:
+                    self._given_up = True
                     raise self._unreachable(error, time.monotonic() - began) from error
             except BaseException:
                 # Whoever interrupts leaves an answer behind that nobody reads.
@@ -120,9 +126,9 @@ class Session:
             await asyncio.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
             pause = min(2 * pause, self._patience.longest_pause)
 
-    def _unreachable(self, error: CutError, seconds: float) -> DeliveryError:
+    def _unreachable(self, error: CutError, seconds: float) -> OutOfReachError:
         lost = self.traffic.connections > 0
-        return DeliveryError(
+        return OutOfReachError(
             f"{self.address} {'was lost' if lost else 'cannot be reached'}.",
             why=f"{error} ({seconds:.0f} s of trying).",
             remedy="Is it on, and does the network get there? Then try again: what has arrived is kept.",

@@ -202,14 +202,6 @@ def test_a_destination_that_cannot_be_written_ends_with_8(project: Path, shipway
     assert shipway.json("status")["environments"]["staging"]["jetson"]["version"] is None
 
 
-def test_waves_that_are_not_there_yet_end_with_3(project: Path, shipway: Shipway) -> None:
-    host = '"ssh://deploy@{host}/opt/acme", hosts: [line-1], waves: [1]'
-    (project / "deploy.yaml").write_text(PROJECT.replace("./deployed/staging/jetson", host))
-    error = shipway.json("promote", "ocr/1", "--to", "staging", exit=3)["error"]
-    assert error["what"].startswith("deploy.yaml:7: environments.staging.jetson.waves: ")
-    assert "not there yet" in error["what"]
-
-
 @pytest.mark.parametrize(
     ("line", "offered"),
     [

@@ -314,12 +314,6 @@ def test_paths_start_at_the_files_folder(tmp_path: Path) -> None:
     assert found.templates == tmp_path / "t"
 
 
-def test_what_is_not_there_yet_says_so_with_key_and_line() -> None:
-    with pytest.raises(ConfigError) as caught:
-        project(WHOLE).delivery("prod", "jetson")
-    assert caught.value.what == "deploy.yaml:11: environments.prod.jetson.waves: waves are not there yet."
-
-
 def test_a_bucket_as_destination_or_store() -> None:
     assert project(WHOLE).delivery("prod", "browser").address.startswith("s3://")
     found = project(f"{HEAD}store: {{to: s3://bucket/prefix, region: eu-central-1}}\n")

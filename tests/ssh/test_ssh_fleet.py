@@ -22,8 +22,8 @@ from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import ConfigError, DeliveryError
 from shipway.registry.ledger import owner
 from shipway.registry.ledger.ledger import Ledger
-from shipway.targets.deliveries.ssh_fleet import Fleet
-from shipway.targets.steps import Point, Seal
+from shipway.targets.deliveries.fleet import Fleet
+from shipway.targets.steps import Hold, Point, Seal
 
 real = pytest.mark.real
 
@@ -37,7 +37,7 @@ def fleet_of(site: Site) -> Fleet:
 def versions(project: Project) -> list[int | None]:
     """What each host says is live, in the order of ``hosts``."""
     site = Site(project, "prod")
-    found = [host.pointer() for host in fleet_of(site).hosts]
+    found = [host.pointer() for host in fleet_of(site).hosts.values()]
     ssh_project.close(site)
     return [pointer.version if pointer else None for pointer in found]
 
@@ -138,8 +138,9 @@ def test_a_fleet_that_was_pointed_in_part_when_its_client_died_is_undone(project
     fleet = fleet_of(site)
     for task in plan.tasks:
         if isinstance(task.step, Point):
-            fleet.hosts[1].perform(task.step)
+            list(fleet.hosts.values())[1].perform(task.step)
             break
+        assert not isinstance(task.step, Hold)
         fleet.perform(task.step)
     ssh_project.close(site)
     owner.abandon(started.command)
@@ -193,7 +194,7 @@ def test_hosts_on_networks_of_their_own(tmp_path: Path, client_key: Path) -> Non
 
 def versions_of(project: Project, count: int) -> list[int | None]:
     site = Site(project, "prod")
-    found = [host.pointer() for host in fleet_of(site).hosts[:count]]
+    found = [host.pointer() for host in list(fleet_of(site).hosts.values())[:count]]
     return [pointer.version if pointer else None for pointer in found]
 
 
@@ -202,7 +203,7 @@ def versions_of(project: Project, count: int) -> list[int | None]:
 
 def test_no_host_is_no_fleet() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        Fleet("ssh://{host}/x", [])
+        Fleet("ssh://{host}/x", {})
 
 
 @pytest.mark.parametrize(

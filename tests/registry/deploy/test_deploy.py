@@ -436,7 +436,7 @@ class Noting:
         self.notes: list[str] = []
 
     @contextlib.contextmanager
-    def phase(self, name: str, total: int | None = None) -> Iterator[Advance]:
+    def phase(self, name: str, total: int | None = None, *, passing: bool = False) -> Iterator[Advance]:
         with SILENT.phase(name, total) as advance:
             yield advance
 

@@ -114,6 +114,7 @@ def test_promote_builds_the_bundles_and_makes_them_live(plain: Project) -> None:
         "outcome": "live",
         "bytes_sent": deployment.bytes_sent,
         "seconds": round(deployment.seconds, 3),
+        "hosts": [],
     }
     assert live_versions(plain, "staging") == {"one": 1}
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipway.registry.config.project import Project
-from shipway.registry.deploy.plan import Plan, Seen, Wanted, plan_promotion
+from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted, plan_promotion
 from shipway.registry.nouns import Digest, File, Tolerance
 from shipway.targets.manifest import Manifest
 from shipway.targets.steps import Command, Gate, Point, Pointer, Prune, Release, Reuse, Seal, Send, Stage
@@ -36,12 +36,18 @@ RELEASE = Release(
 )
 OLD = Pointer("prod", "one", 4, "ocr", 1, Digest.of(b"old"), "ocr-1-old")
 NEW = Pointer("prod", "one", 4, "ocr", 2, RELEASE.bundle, RELEASE.id)
-FRESH = Seen(serial=4, live=OLD, pointer=OLD, placed=False, releases=(OLD.release,))
+FOUND = Found(pointer=OLD, placed=False, releases=(OLD.release,))
+FRESH = Seen(serial=4, live=OLD, hosts={"": FOUND})
 
 
-def plan(seen: Seen, **options: object) -> Plan:
+def seen(found: Found = FOUND, **more: object) -> Seen:
+    """A destination that is no fleet."""
+    return replace(FRESH, hosts={"": found}, **more)  # type: ignore[arg-type]
+
+
+def plan(there: Seen, **options: object) -> Plan:
     want = Wanted("one", RELEASE, **options)  # type: ignore[arg-type]
-    return plan_promotion("promote", "prod", [want], {"one": seen})
+    return plan_promotion("promote", "prod", [want], {"one": there})
 
 
 def shape(plan: Plan) -> str:
@@ -61,13 +67,13 @@ def test_a_fresh_release_is_staged_sent_sealed_pointed_and_gated() -> None:
 
 
 def test_what_the_destination_holds_is_reused() -> None:
-    made = plan(replace(FRESH, held=frozenset({FILES[1].digest})))
+    made = plan(seen(replace(FOUND, held=frozenset({FILES[1].digest}))))
     assert shape(made) == "Stage Reuse:b Send:a Send:c Seal Point Gate"
     assert made.send == 20
 
 
 def test_a_placed_release_is_checked_and_sends_nothing() -> None:
-    made = plan(replace(FRESH, placed=True), restores=1)
+    made = plan(seen(replace(FOUND, placed=True)), restores=1)
     assert shape(made) == "Seal Point Gate"
     assert made.send == 0
     assert made.moves[0].restores == 1
@@ -84,7 +90,7 @@ def test_activation_comes_before_the_pointer_and_gates_after_it() -> None:
 
 
 def test_what_is_live_and_in_place_is_left_alone() -> None:
-    made = plan(replace(FRESH, live=NEW, pointer=NEW, placed=True))
+    made = plan(seen(Found(NEW, placed=True), live=NEW))
     assert made.tasks == ()
     assert made.changes == ()
     assert (made.moves[0].unchanged, made.moves[0].serial) == (True, 4)
@@ -100,15 +106,14 @@ def test_what_is_live_and_in_place_is_left_alone() -> None:
     ],
 )
 def test_what_is_live_by_the_ledger_alone_is_put_right(there: dict[str, object]) -> None:
-    made = plan(replace(replace(FRESH, live=NEW, pointer=NEW), **there))  # type: ignore[arg-type]
+    made = plan(seen(replace(replace(FOUND, pointer=NEW), **there), live=NEW))  # type: ignore[arg-type]
     assert "Seal Point Gate" in shape(made)
     assert made.moves[0].serial == 5
 
 
 def test_pruning_spares_live_candidate_and_the_kept() -> None:
-    there = replace(
-        FRESH,
-        releases=("bad", "ocr-1-old", "older", "oldest", "ancient", RELEASE.id),
+    there = seen(
+        replace(FOUND, releases=("bad", "ocr-1-old", "older", "oldest", "ancient", RELEASE.id)),
         chain=("ocr-1-old", "older", "oldest", "ancient"),
     )
     pruned = [task.step for task in plan(there, keep=1).tasks if isinstance(task.step, Prune)]
@@ -117,8 +122,8 @@ def test_pruning_spares_live_candidate_and_the_kept() -> None:
 
 def test_no_pointer_moves_before_every_release_is_in_place_and_nothing_is_pruned_before_every_gate() -> None:
     wanted = [Wanted(target, RELEASE, keep=1, gates=(("check", {}),)) for target in ("one", "two")]
-    seen = replace(FRESH, releases=("bad", "ocr-1-old"), chain=("ocr-1-old",))
-    made = plan_promotion("promote", "prod", wanted, {"one": seen, "two": replace(seen, serial=9)})
+    there = seen(replace(FOUND, releases=("bad", "ocr-1-old")), chain=("ocr-1-old",))
+    made = plan_promotion("promote", "prod", wanted, {"one": there, "two": replace(there, serial=9)})
     kinds = [type(task.step) for task in made.tasks]
     last_seal = max(index for index, kind in enumerate(kinds) if kind is Seal)
     assert last_seal < kinds.index(Point)
@@ -130,30 +135,33 @@ def test_no_pointer_moves_before_every_release_is_in_place_and_nothing_is_pruned
 @given(st.data())
 def test_whatever_is_there_the_rules_hold(data: st.DataObject) -> None:
     names = [OLD.release, RELEASE.id, "x", "y", "z"]
-    seen = Seen(
-        serial=data.draw(st.integers(0, 9)),
-        live=data.draw(st.sampled_from([None, OLD, NEW])),
+    found = Found(
         pointer=data.draw(st.sampled_from([None, OLD, NEW])),
         placed=data.draw(st.booleans()),
         damaged=data.draw(st.booleans()),
         held=frozenset(data.draw(st.sets(st.sampled_from([file.digest for file in FILES])))),
         releases=tuple(data.draw(st.lists(st.sampled_from(names), unique=True))),
+    )
+    there = Seen(
+        serial=data.draw(st.integers(0, 9)),
+        live=data.draw(st.sampled_from([None, OLD, NEW])),
+        hosts={"": found},
         chain=data.draw(st.none() | st.lists(st.sampled_from(names), unique=True).map(tuple)),
     )
     keep = data.draw(st.integers(1, 3))
-    made = plan(seen, keep=keep)
+    made = plan(there, keep=keep)
     steps = [task.step for task in made.tasks]
     pruned = {step.release for step in steps if isinstance(step, Prune)}
-    assert not pruned & {RELEASE.id, *(seen.releases if seen.chain is None else seen.chain[: keep + 1])}
-    assert not pruned & {pointer.release for pointer in (seen.live, seen.pointer) if pointer}
+    assert not pruned & {RELEASE.id, *(found.releases if there.chain is None else there.chain[: keep + 1])}
+    assert not pruned & {pointer.release for pointer in (there.live, found.pointer) if pointer}
     if not made.moves[0].unchanged:
         points = [index for index, step in enumerate(steps) if isinstance(step, Point)]
         assert len(points) == 1
         assert any(isinstance(step, Seal) for step in steps[: points[0]])
         assert steps[points[0] + 1] == Gate(RELEASE, "digests", {})
         sent = {step.file for step in steps if isinstance(step, Send | Reuse)}
-        assert sent == (set() if seen.placed else set(FILES))
-        assert any(isinstance(step, Stage) for step in steps) == (not seen.placed)
+        assert sent == (set() if found.placed else set(FILES))
+        assert any(isinstance(step, Stage) for step in steps) == (not found.placed)
 
 
 def test_a_plan_is_json_and_text(project: Project) -> None:

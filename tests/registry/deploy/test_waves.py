@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipway.registry.deploy.waves import allowed_failures, decide, waves
+from shipway.registry.deploy.waves import allowed_failures, batches, decide, waves
 
 
 @pytest.mark.parametrize(
@@ -40,19 +40,29 @@ def test_every_host_is_in_one_wave_in_order(hosts: list[int], sizes: list[int | 
 
 
 @pytest.mark.parametrize(
-    ("limit", "hosts", "failed", "decision"),
+    ("limit", "hosts", "tried", "failed", "decision"),
     [
-        (0, 10, 0, "go on"),
-        (0, 10, 1, "stop"),
-        ("5%", 10, 1, "stop"),
-        ("5%", 200, 10, "go on"),
-        ("5%", 200, 11, "stop"),
-        (2, 200, 2, "go on"),
-        ("100%", 3, 3, "go on"),
+        (0, 10, 10, 0, "go on"),
+        (0, 10, 10, 1, "stop"),
+        ("5%", 10, 10, 1, "stop"),
+        ("5%", 200, 200, 10, "go on"),
+        ("5%", 200, 200, 11, "stop"),
+        (2, 200, 200, 2, "go on"),
+        ("100%", 3, 3, 2, "go on"),
+        ("100%", 3, 3, 3, "stop"),  # nobody is left
+        ("5%", 200, 1, 1, "stop"),  # the first host of all
+        ("5%", 200, 2, 1, "go on"),
     ],
 )
-def test_the_failure_limit(limit: int | str, hosts: int, failed: int, decision: str) -> None:
-    assert decide(failed, allowed_failures(limit, hosts)) == decision
+def test_the_failure_limit(limit: int | str, hosts: int, tried: int, failed: int, decision: str) -> None:
+    assert decide(failed, allowed_failures(limit, hosts), tried) == decision
+
+
+@given(st.lists(st.integers(), max_size=50), st.integers(1, 40))
+def test_batches_keep_every_host_and_their_order(hosts: list[int], most: int) -> None:
+    found = list(batches(hosts, most))
+    assert [host for batch in found for host in batch] == hosts
+    assert all(0 < len(batch) <= most for batch in found)
 
 
 @pytest.mark.parametrize("size", [0, -1, "0%"])

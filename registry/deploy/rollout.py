@@ -1,0 +1,167 @@
+"""One target's part in one command: its hosts, which of them failed, and what follows from that.
+
+Rules:
+
+1. A host that fails a step takes no further part, and goes back at once to what it had itself before.
+2. While no more hosts have failed than may, the others go on; then the roll-out stops, and every host that
+   was pointed goes back (``waves.decide``).
+3. Hosts that were in no wave yet are not touched, not even to undo.
+4. A destination that is no fleet is a single host without a name, and it may not fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from shipway.registry.deploy.plan import ALONE, Move
+from shipway.registry.deploy.waves import decide
+from shipway.registry.errors import DeliveryError, ShipwayError
+from shipway.registry.ledger.events import HostEnd
+from shipway.registry.observe import Observer
+from shipway.targets.deliveries.base import Delivery, HostDelivery, OutOfReachError
+from shipway.targets.deliveries.fleet import Errors, Fleet, each, failure
+from shipway.targets.steps import Gate, Point, Pointer, Prune, Step
+
+
+class Rollout:
+    """``pointer`` is the deployment's own, ``accept`` the reason for going past gates, if any."""
+
+    def __init__(
+        self, delivery: Delivery, move: Move, pointer: Pointer, accept: str | None, observer: Observer
+    ) -> None:
+        self.delivery = delivery
+        self.move = move
+        self.notes: list[str] = []
+        self.stuck: Errors = {}  # hosts that could not be taken back
+        self._failed: Errors = {}
+        self._pointer = pointer
+        self._accept = accept
+        self._observer = observer
+        self._touched: dict[str, None] = {}
+        self._pointed: dict[str, None] = {}
+        self._sent: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def sent(self) -> int:
+        return sum(self._sent.values())
+
+    def left(self, hosts: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``hosts`` that still take part."""
+        return tuple(host for host in hosts or ALONE if host not in self._failed)
+
+    def perform(self, step: Step, hosts: Sequence[str], advance: Callable[[int], None]) -> None:
+        """Do a step on hosts that take part. Raises what the failures of too many hosts come to."""
+        self._touched.update(dict.fromkeys(hosts))
+        if isinstance(step, Point):  # before the fact: undoing what was not done does no harm
+            self._pointed.update(dict.fromkeys(hosts))
+
+        def work(host: str, delivery: Delivery) -> None:
+            began = time.monotonic()
+            try:
+                with self._shown(host, step):
+                    sent = self._perform(host, delivery, step)
+            finally:
+                self._seconds[host] = self._seconds.get(host, 0.0) + time.monotonic() - began
+            self._sent[host] = self._sent.get(host, 0) + sent
+            advance(sent)
+
+        _, bad = each(self.delivery, work, hosts)
+        if bad:
+            self._drop(bad)
+
+    def undo(self) -> None:
+        """Take back every host that was pointed. Raises DeliveryError where not one host answers."""
+        self.stuck = take_back(self.delivery, self._pointer, self.move.before, self._pointed)
+
+    def tidy(self) -> None:
+        """Remove what was put there in vain. A destination that can't be used keeps it: it harms nobody."""
+        release = self.move.release.id
+
+        def work(host: str, delivery: Delivery) -> None:
+            delivery.clear(release)
+            if host in self.move.fresh and host not in self._pointed:
+                delivery.perform(Prune(release))  # what clients saw as live, they may still be reading
+
+        each(self.delivery, work, self._touched)
+
+    def ends(self, *, live: bool) -> tuple[HostEnd, ...]:
+        """How it ended on each host of a fleet; where all of it is not ``live``, on those that failed."""
+        if not self.move.fleet:
+            return ()
+        going = [host for wave in self.move.waves for host in wave]
+        kept = [host for host in going if live or host in self._failed or host in self.stuck]
+        lost = (HostEnd(host, "unreachable", why) for host, why in self.move.lost.items())
+        return (*map(self._end, kept), *lost)
+
+    def _end(self, host: str) -> HostEnd:
+        error = self.stuck.get(host) or self._failed.get(host)
+        sent, seconds = self._sent.get(host, 0), self._seconds.get(host, 0.0)
+        if error is None:
+            return HostEnd(host, "live", "", sent, seconds)
+        unknown = host in self.stuck or isinstance(error, OutOfReachError)
+        return HostEnd(host, "unreachable" if unknown else "failed", error.what, sent, seconds)
+
+    def _shown(self, host: str, step: Step) -> contextlib.AbstractContextManager[object]:
+        return self._observer.phase(f"{host}: {step}", passing=True) if host else contextlib.nullcontext()
+
+    def _perform(self, host: str, delivery: Delivery, step: Step) -> int:
+        try:
+            return delivery.perform(step)
+        except DeliveryError as error:
+            where = f" on {host}" if host else ""
+            if isinstance(step, Prune):
+                self._observer.note(f"{self.move.target}: {step}: left there{where}. {error.what}")
+                return 0
+            asked = (
+                isinstance(step, Gate) and step.name != "digests" and not isinstance(error, OutOfReachError)
+            )
+            if asked and self._accept:
+                self.notes.append(f"accepted though {step} failed{where}: {error.what}")
+                self._observer.note(f"{self.move.target}: {self.notes[-1]}")
+                return 0
+            raise
+
+    def _drop(self, bad: Errors) -> None:
+        """Go on without these hosts, or raise."""
+        self._failed.update(bad)
+        lost: Errors = {host: OutOfReachError(why) for host, why in self.move.lost.items()}
+        failed, tried = {**lost, **self._failed}, len(lost) + len(self._touched)
+        if decide(len(failed), self.move.allowed, tried) == "stop":
+            raise failure(failed, len(lost) + sum(map(len, self.move.waves)))
+        if not isinstance(self.delivery, Fleet):
+            raise ValueError("a destination that is no fleet has no host to spare")
+
+        def work(host: str, delivery: HostDelivery) -> None:
+            if host in self._pointed:
+                delivery.undo(self._pointer)
+            with contextlib.suppress(DeliveryError):
+                delivery.clear(self.move.release.id)
+
+        _, stuck = self.delivery.each(work, bad)
+        self.stuck.update({host: error for host, error in stuck.items() if host in self._pointed})
+        for host, error in bad.items():
+            now = "nobody can tell what it serves" if host in self.stuck else "it serves what it did before"
+            self._observer.note(f"{self.move.target}: {host} failed, and {now}. {_line(error)}")
+
+
+def take_back(
+    delivery: Delivery, mine: Pointer, before: Pointer | None, hosts: Iterable[str] | None = None
+) -> Errors:
+    """Make live again what was live before ``mine``: on these hosts of a fleet, or all of them.
+
+    Returns the errors of hosts where that failed. Raises DeliveryError where it failed altogether.
+    """
+    if isinstance(delivery, Fleet):
+        return delivery.undo(mine, hosts)
+    if before is not None and before.release in delivery.releases():
+        delivery.perform(Point(before))
+    else:
+        delivery.withdraw()
+    return {}
+
+
+def _line(error: ShipwayError) -> str:
+    return " ".join(f"{error.what} {error.why}".split())
