@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from shipway.registry.config.document import Problem
+from shipway.registry.config.model import ENVIRONMENT_KEYS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_RESERVED = {"after", "targets"}
+_RESERVED = {*ENVIRONMENT_KEYS, "targets"}
 NAME_RULE = (
     "a name is lower-case letters, digits, '-' or '_', starts with a letter or a digit, and has 63 at most"
 )
@@ -52,7 +53,7 @@ def problems(data: dict[str, Any]) -> Iterator[Problem]:
     places: dict[str, str] = {}
     for environment, body in environments.items():
         for target in _mapping(body):
-            if target == "after":
+            if target in ENVIRONMENT_KEYS:
                 continue
             path = ("environments", environment, target)
             if target not in targets:

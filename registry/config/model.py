@@ -273,10 +273,28 @@ class PlacementConfig(Section):
         return self
 
 
+class HooksConfig(Section):
+    """Commands of yours around a deployment, run beside ``deploy.yaml``; they get it as JSON on stdin."""
+
+    before_promote: list[str] | None = Field(
+        default=None, min_length=1, description="must exit with 0, or nothing is deployed"
+    )
+    after_promote: list[str] | None = Field(
+        default=None, min_length=1, description="runs once a promotion is live"
+    )
+    after_rollback: list[str] | None = Field(
+        default=None, min_length=1, description="runs once a rollback is live"
+    )
+    timeout_s: _Float = Field(default=600.0, gt=0, description="seconds after which one of them has failed")
+
+
 class EnvironmentConfig(Section):
     """Where versions go: under each target's name, its destination."""
 
     after: str | None = Field(default=None, description="environment where a version must be healthy first")
+    hooks: HooksConfig = Field(
+        default_factory=HooksConfig.model_construct, description="commands of yours around a deployment"
+    )
     targets: dict[str, PlacementConfig] = Field(
         default={}, description="destinations, written beside 'after'"
     )
@@ -286,8 +304,12 @@ class EnvironmentConfig(Section):
     def _flat_form(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        own = {"after": value["after"]} if "after" in value else {}
-        return {**own, "targets": {key: item for key, item in value.items() if key != "after"}}
+        own = {key: item for key, item in value.items() if key in ENVIRONMENT_KEYS}
+        return {**own, "targets": {key: item for key, item in value.items() if key not in own}}
+
+
+ENVIRONMENT_KEYS = frozenset(EnvironmentConfig.model_fields) - {"targets"}
+"""What an environment may have beside its targets; no target can be called so."""
 
 
 @dataclass(frozen=True)

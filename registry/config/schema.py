@@ -26,14 +26,14 @@ def schema() -> Json:
 
 
 def _environment(section: dict[str, Any]) -> dict[str, Any]:
-    """``after`` and, beside it, a placement under each target's name."""
-    after = section["properties"]["after"]
-    placement = section["properties"]["targets"]["additionalProperties"]
+    """The environment's own keys and, beside them, a placement under each target's name."""
+    own = dict(section["properties"])
+    placement = own.pop("targets")["additionalProperties"]
     return {
         "type": "object",
         "title": section["title"],
         "description": section["description"],
-        "properties": {"after": after},
+        "properties": own,
         "additionalProperties": placement,
     }
 

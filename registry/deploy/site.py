@@ -12,7 +12,7 @@ from functools import cached_property
 
 from shipway.registry.config.model import PlacementConfig
 from shipway.registry.config.project import Project
-from shipway.registry.deploy import mirror
+from shipway.registry.deploy import hooks, mirror
 from shipway.registry.deploy.execute import Deployment, Watch, execute, unwatched
 from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted, gates, plan_promotion
 from shipway.registry.deploy.recover import There, recover
@@ -114,6 +114,7 @@ class Site:
     ) -> tuple[Deployment, ...]:
         """Execute the plan, then have MLflow's aliases follow. Raises what ``execute`` raises."""
         self._refuse_busy(plan)
+        hooks.before(self.project, plan, observer)
         deliveries = {move.target: self.delivery(Place(self.environment, move.target)) for move in plan.moves}
         try:
             deployments = execute(
@@ -122,6 +123,7 @@ class Site:
         finally:
             self._heads.clear()
         mirror.start(self.project)
+        hooks.after(self.project, plan, deployments, observer)
         return deployments
 
     def _refuse_busy(self, plan: Plan) -> None:
