@@ -7,19 +7,23 @@ before the end has registered nothing; one that fails or is asked to end takes b
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
+import importlib.metadata
 import math
 import os
 import shutil
+import sqlite3
+import sys
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shipway.registry import catalog, process
+from shipway.registry import catalog, files, flavor, process
 from shipway.registry.errors import ConfigError
-from shipway.registry.nouns import Digest, Json, ModelVersion, TensorSpec
+from shipway.registry.nouns import Digest, Json, ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,6 @@ class Logged:
 def open_registry(uri: str) -> None:
     """Connect, so that imports and a fresh database's migrations are over before anybody waits."""
     with catalog.explained(uri):
-        _warm()
         path = catalog.sqlite_path(uri)
         if path is not None and not path.exists():
             _make_database(path)
@@ -48,7 +51,7 @@ def _make_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        catalog.client_of(f"sqlite:///{made}").search_registered_models(max_results=1)
+        _make_tables(made)
         try:
             os.link(made, path)
         except FileExistsError:
@@ -72,9 +75,39 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _warm() -> None:
-    """Import now what ``log_version`` needs, while nobody waits."""
-    import mlflow.onnx  # noqa: F401
+def _make_tables(path: Path) -> None:
+    """A database of MLflow's tables and nothing in them.
+
+    MLflow makes them by all migrations that there ever were. What they leave depends on its release alone, so
+    it is kept for other projects of this machine.
+    """
+    import mlflow
+
+    kept = _cache_folder() / f"tables-{mlflow.__version__}.db"
+    with contextlib.suppress(OSError, sqlite3.Error):
+        files.copy_atomic(kept, path)
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            if (
+                database.execute("pragma quick_check").fetchone() == ("ok",)
+                and database.execute("select version_num from alembic_version").fetchone()
+            ):
+                return
+    path.unlink(missing_ok=True)
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(f"sqlite:///{path}")  # type: ignore[no-untyped-call]
+    with contextlib.suppress(OSError):  # a help, never a need
+        files.copy_atomic(path, kept)
+
+
+def _cache_folder() -> Path:
+    root = os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway"
+    return Path(root) / "mlflow"
+
+
+def _without_pandas() -> None:
+    """Have MLflow do as where pandas is not installed: it is a fifth of its import, and not needed."""
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
 
 
 def log_version(
@@ -151,36 +184,13 @@ def _write_flavor(
     folder: Path, draft: ModelVersion, run_id: str, model_id: str, example: Path | None
 ) -> None:
     """Write MLmodel and its companions beside the model, whose bytes stay as they are."""
-    import mlflow.onnx
-    import mlflow.types
+    import mlflow
     import numpy as np
-    import onnx
-    from mlflow.models import Model, ModelSignature
 
-    def schema(specs: Sequence[TensorSpec]) -> mlflow.types.Schema:
-        columns: list[mlflow.types.ColSpec | mlflow.types.TensorSpec] = []
-        for spec in specs:
-            shape = [size if isinstance(size, int) else -1 for size in spec.shape]
-            columns.append(mlflow.types.TensorSpec(np.dtype(spec.dtype), shape, spec.name))
-        return mlflow.types.Schema(columns)
-
-    arrays = dict(np.load(example)) if example is not None else None
-    flavor = folder.parent / f"{folder.name}-flavor"
-    mlflow.onnx.save_model(
-        onnx.load(str(folder / "model.onnx"), load_external_data=False),
-        str(flavor),
-        mlflow_model=Model(run_id=run_id, model_id=model_id),
-        signature=ModelSignature(inputs=schema(draft.inputs), outputs=schema(draft.outputs)),
-        input_example=arrays,
-        pip_requirements=[f"onnx>={onnx.__version__}", "onnxruntime", "numpy"],
-        onnx_execution_providers=["CPUExecutionProvider"],
-        save_as_external_data=False,
-    )
-    for path in flavor.iterdir():
-        if path.name.startswith("model.onnx"):
-            continue  # MLflow wrote the graph anew; the verified bytes are those in the folder
-        path.replace(folder / path.name)
-    shutil.rmtree(flavor)
+    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    onnx = importlib.metadata.version("onnx")
+    logged = flavor.Logged(run_id, model_id, mlflow.__version__, onnx, at=str(now))
+    flavor.write(folder, draft, logged, dict(np.load(example)) if example is not None else None)
 
 
 def _record_numbers(client: Any, run_id: str, model_id: str, draft: ModelVersion) -> None:
@@ -284,6 +294,7 @@ def _plain(name: str) -> str:
 
 
 def _prepare() -> Callable[[Json], Json]:
+    _without_pandas()
     return _answer
 
 

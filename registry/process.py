@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -206,6 +207,7 @@ def serve(prepare: Callable[[], Callable[[Json], Json]]) -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children
     signal.signal(signal.SIGTERM, _raise_exit)
+    gc.set_threshold(100_000, 20, 20)  # what it imports stays: to look there for garbage is waste
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         handle = prepare()

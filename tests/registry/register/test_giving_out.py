@@ -191,14 +191,7 @@ def test_two_first_registers_without_hard_links_share_a_database(
         path.write_bytes(b"of another process, just made")
         raise OSError(errno.EPERM, "no links here")
 
-    class Client:
-        def __init__(self, uri: str) -> None:
-            Path(uri.removeprefix("sqlite:///")).write_bytes(b"ours")
-
-        def search_registered_models(self, max_results: int) -> None:
-            pass
-
-    monkeypatch.setattr(catalog, "client_of", Client)
+    monkeypatch.setattr(catalog_worker, "_make_tables", lambda made: made.write_bytes(b"ours"))
     monkeypatch.setattr(os, "link", refuse)
     catalog_worker._make_database(path)
     assert path.read_bytes() == b"of another process, just made"
