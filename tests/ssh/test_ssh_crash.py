@@ -31,7 +31,7 @@ CASES: dict[str, tuple[list[int], str, int | None, int]] = {
 }
 
 
-def killed(root: Path, work: str, step: int) -> int:
+def killed(root: Path, work: str, step: int | str) -> int:
     """How the command ended that was to be killed before that step."""
     done = subprocess.run(
         [sys.executable, ssh_project.__file__, root, work, str(step)],
@@ -68,12 +68,12 @@ def live(root: Path) -> set[int | None]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
-    name: str, sshd: Host, client_key: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+    name: str, sshd: Host, client_key: Path, tmp_path: Path, record_counts: Callable[[str, int], None]
 ) -> None:
     before, work, old, new = CASES[name]
     prepared = tmp_path / "prepared"
     tried = 0
-    for step in itertools.count():
+    for step in itertools.chain(["outcome"], itertools.count()):
         root = tmp_path / "at"
         shutil.rmtree(root, ignore_errors=True)
         if not prepared.exists():
@@ -105,6 +105,5 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
         assert_ledger_is_sound(project)
         for host in (root / "hosts").iterdir():
             assert_tidy(host)
-    record_property("kill_points", tried)
-    print(f"{name}: {tried} kill points")
+    record_counts(f"{name}, on two hosts: killed before each step", tried)
     assert tried >= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
+from shipway.registry.deploy.plan import Task
 from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.s3.bucket import Bucket, Patience, Service
@@ -23,6 +25,7 @@ from shipway.registry.store.store import Store
 from shipway.registry.verbs.rollback import rollback
 from shipway.targets.deliveries.base import Delivery
 from shipway.targets.deliveries.s3 import S3Delivery
+from shipway.targets.steps import Point
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "registry" / "deploy"))
 
@@ -33,14 +36,14 @@ WRITES = {"put_object", "delete_object", "copy_object", "create_multipart_upload
           "complete_multipart_upload", "abort_multipart_upload"}  # fmt: skip
 CONFIG = """
 project: scene
-store: {{to: "s3://{bucket}/store", endpoint: "{endpoint}"}}
+store: {{to: "s3://{bucket}/{prefix}store", endpoint: "{endpoint}"}}
 targets:
   one: {{kind: jetson-ort}}
   two: {{kind: jetson-ort}}
 environments:
   prod:
-    one: {{to: "s3://{bucket}/prod/one", keep: 1, gate: {{check: true}}}}
-    two: {{to: "s3://{bucket}/prod/two", keep: 1}}
+    one: {{to: "s3://{bucket}/{prefix}prod/one", keep: 1, gate: {{check: true}}}}
+    two: {{to: "s3://{bucket}/{prefix}prod/two", keep: 1}}
 """
 
 
@@ -60,8 +63,8 @@ class S3Project(Project):
         return S3Delivery(to, self.store.open, self.service, origin=origin(self.store), patience=QUICK)
 
 
-def project_at(root: Path, server: Any) -> S3Project:
-    found = load_text(CONFIG.format(bucket=server.bucket, endpoint=server.endpoint), root)
+def project_at(root: Path, server: Any, prefix: str = "") -> S3Project:
+    found = load_text(CONFIG.format(bucket=server.bucket, endpoint=server.endpoint, prefix=prefix), root)
     return S3Project(found.config, found.root, found.source, found.lines)
 
 
@@ -116,7 +119,9 @@ def killed_everywhere(
 
 
 @pytest.mark.real
-def test_promote_survives_a_kill_before_every_write(real_s3: Any, tmp_path: Path) -> None:
+def test_promote_survives_a_kill_before_every_write(
+    real_s3: Any, tmp_path: Path, record_counts: Callable[[str, int], None]
+) -> None:
     project = project_at(tmp_path, real_s3)
     bundles = [scene.bundle(project, version) for version in range(1, 60)]
     for manifest in bundles[:3]:
@@ -127,10 +132,13 @@ def test_promote_survives_a_kill_before_every_write(real_s3: Any, tmp_path: Path
         lambda number: number + 4,
     )
     assert kills >= 25
+    record_counts("promote that prunes, in S3: killed before each write", kills)
 
 
 @pytest.mark.real
-def test_rollback_survives_a_kill_before_every_write(real_s3: Any, tmp_path: Path) -> None:
+def test_rollback_survives_a_kill_before_every_write(
+    real_s3: Any, tmp_path: Path, record_counts: Callable[[str, int], None]
+) -> None:
     project = project_at(tmp_path, real_s3)
     for version in (1, 2):
         scene.put_live(project, scene.bundle(project, version))
@@ -145,6 +153,56 @@ def test_rollback_survives_a_kill_before_every_write(real_s3: Any, tmp_path: Pat
         assert scene.live_versions(project_at(tmp_path, real_s3)) == {"one": 1, "two": 1}
         assert_sound(project_at(tmp_path, real_s3))
     assert number >= 10
+    record_counts("rollback, in S3: killed before each write", number)
+
+
+@pytest.mark.real
+def test_a_first_promote_survives_a_kill_before_every_write(
+    real_s3: Any, tmp_path: Path, record_counts: Callable[[str, int], None]
+) -> None:
+    for number in itertools.count():
+        at = functools.partial(project_at, tmp_path / str(number), real_s3, f"{number}/")
+        manifest = scene.bundle(at(), 1)
+        code = killed_before_write(number, lambda: scene.put_live(at(), manifest))  # noqa: B023
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        scene.assert_live_is_whole(at())
+        scene.put_live(at(), manifest)
+        assert scene.live_versions(at()) == {"one": 1, "two": 1}
+        assert_sound(at())
+    assert number >= 15
+    record_counts("first promote, in S3: killed before each write", number)
+
+
+@pytest.mark.real
+def test_recovery_survives_a_kill_before_every_write(
+    real_s3: Any, tmp_path: Path, record_counts: Callable[[str, int], None]
+) -> None:
+    """A promote dies between its two pointers; the next command dies before each write of its own."""
+    for number in itertools.count():
+        at = functools.partial(project_at, tmp_path / str(number), real_s3, f"{number}/")
+        for version in (1, 2):
+            scene.bundle(at(), version)
+        scene.put_live(at(), scene.bundle(at(), 1))
+
+        def die(moment: str, task: Task) -> None:
+            if isinstance(task.step, Point) and moment == "after":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        promote = functools.partial(scene.put_live, at(), scene.bundle(at(), 2), watch=die)
+        assert scene.forked(promote) == -signal.SIGKILL
+        assert sorted(filter(None, scene.live_versions(at()).values())) == [1, 2]
+        code = killed_before_write(number, lambda: Site(at(), "prod").recover())  # noqa: B023
+        scene.assert_live_is_whole(at())
+        Site(at(), "prod").recover()
+        assert scene.live_versions(at()) == {"one": 1, "two": 1}
+        assert_sound(at())
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert number >= 3
+    record_counts("recovery, in S3: killed before each write", number)
 
 
 @pytest.mark.real

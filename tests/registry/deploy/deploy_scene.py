@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -183,18 +184,25 @@ def naming(end: str, *, nth: int = 1) -> Moment:
     )
 
 
+def fork() -> int:
+    """``os.fork`` without Python 3.12's warning of threads: the child does its work and ends by itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def forked(work: Callable[[], object], *, die: Moment | None = None) -> int:
     """Run ``work`` in a forked child and return its end: 0, 7 (lost the race), 8, 1 (error) or -9 (killed).
 
     ``die`` names the change to the file system right before which the child is killed with SIGKILL. Nothing
     of the child's cleans up after that.
     """
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         code = 1
         try:
             if die is not None:
-                _arm(die)
+                arm(die)
             work()
             code = 0
         except ConflictError:
@@ -208,7 +216,9 @@ def forked(work: Callable[[], object], *, die: Moment | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _arm(die: Moment) -> None:
+def arm(die: Moment) -> None:
+    """Have this process killed at that moment."""
+
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if changes_something(event, arguments) and die(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Work, Work, int | None, int | None]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
-    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    name: str, tmp_path: Path, record_counts: Callable[[str, int], None]
 ) -> None:
     prepare, work, old, new = CASES[name]
     tried = 0
@@ -100,12 +100,13 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
         assert_live_is_whole(project)
         assert_ledger_is_sound(project)
         assert_nothing_left(project)
-    record_property("kill_points", tried)
-    print(f"{name}: {tried} kill points")
+    record_counts(f"{name}, in folders: killed before each change to the file system", tried)
     assert tried > 40
 
 
-def test_recovery_can_be_killed_anywhere_too(tmp_path: Path) -> None:
+def test_recovery_can_be_killed_anywhere_too(
+    tmp_path: Path, record_counts: Callable[[str, int], None]
+) -> None:
     """Kill a promote between its two pointers, then the next command at every point of its own."""
     for point in itertools.count():
         project = project_at(tmp_path / str(point), gate="{}")
@@ -120,7 +121,7 @@ def test_recovery_can_be_killed_anywhere_too(tmp_path: Path) -> None:
         assert_nothing_left(project)
         if end == 0:
             break
-    print(f"recovery: {point} kill points")
+    record_counts("recovery, in folders: killed before each change to the file system", point)
     assert point > 10
 
 

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,8 @@ from shipway.registry.verbs.status import status
 VERSIONS = st.integers(1, 5)
 TARGETS = st.sampled_from([("one",), ("two",), ("one", "two")])
 visited: collections.Counter[str] = collections.Counter()
+states: set[object] = set()
+"""What was live, and what a rollback would restore, in each target after a step."""
 
 
 class Model:
@@ -175,6 +178,9 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def all_is_as_it_should_be(self) -> None:
+        states.add(
+            tuple((m.live and m.live[1], m.candidate and m.candidate[1]) for m in self.models.values())
+        )
         assert pointers(self.project) == {target: model.live for target, model in self.models.items()}
         found = status(self.project, "prod")["prod"]
         for target, model in self.models.items():
@@ -198,7 +204,7 @@ class Machine(RuleBasedStateMachine):
         return there is not None and there[1] == version
 
 
-def test_any_sequence_of_events_leaves_what_the_stack_says() -> None:
+def test_any_sequence_of_events_leaves_what_the_stack_says(record_counts: Callable[[str, int], None]) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
@@ -210,7 +216,9 @@ def test_any_sequence_of_events_leaves_what_the_stack_says() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    print(dict(visited))
+    for what, times in visited.items():
+        record_counts(f"state machine: {what}", times)
+    record_counts("state machine: different states", len(states))
     assert visited["killed, undone"] > 3
     assert visited["failed"] > 3
     assert visited["rolled back"] > 3
