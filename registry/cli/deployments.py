@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from shipway.registry.cli import fleets
 from shipway.registry.cli.layout import Cell, Table
 from shipway.registry.cli.output import Block
 from shipway.registry.ledger.owner import seconds_since
@@ -64,6 +65,8 @@ def outcome(done: Outcome) -> Iterator[Block]:
     ]
     title = f"{done.plan.kind.capitalize()} in {done.plan.environment}"
     yield Table(("target", "version", "serial", "outcome", "sent", "took"), rows, title)
+    for item in done.deployments:
+        yield from fleets.outcome(item)
 
 
 def plan(done: Outcome) -> Iterator[Block]:
@@ -88,6 +91,8 @@ def plan(done: Outcome) -> Iterator[Block]:
     columns = ("target", "now", "then", "serial", "kind", "precision", "max abs", "size", "to send", "runs")
     title = f"{done.plan.kind.capitalize()} in {done.plan.environment}"
     yield Table(columns, rows, title, gives=("kind", "serial", "precision", "size", "runs", "max abs"))
+    for move in done.plan.moves:
+        yield from fleets.plan(move)
     yield from _steps(done.plan)
     yield f"{len(done.plan.tasks)} steps, {format_size(done.plan.send)} to send. Nothing was changed."
 
@@ -100,12 +105,12 @@ def _steps(plan: Plan) -> Iterator[str]:
         run.append(word)
         if word in ("send", "reuse") and following and _alike(task, following):
             continue
-        yield f"  {task}" if len(run) == 1 else f"  {task.target}: {word} {len(run)} files"
+        yield f"  {task}" if len(run) == 1 else f"  {task.where}: {word} {len(run)} files"
         run.clear()
 
 
 def _alike(one: Task, other: Task) -> bool:
-    return one.target == other.target and type(one.step) is type(other.step)
+    return (one.target, one.hosts) == (other.target, other.hosts) and type(one.step) is type(other.step)
 
 
 def _worst(version: ModelVersion | None, precision: str) -> str:
@@ -153,7 +158,7 @@ def _grid(found: Status) -> Table:
 def _square(one: TargetStatus | None) -> Cell:
     if one is None or one.version is None or one.since is None:
         return Cell("-" if one is None else "nothing yet", "dim")
-    state = "healthy" if one.healthy else "NOT HEALTHY"
+    state = fleets.state(one)
     skew = "  (skew)" if one.skew else ""
     text = f"{one.model}/{one.version}{skew}\n{state}, {age(one.since)}, serial {one.serial}\n{_back(one)}"
     return Cell(text, "red" if not one.healthy else "yellow" if one.skew else "green")
@@ -166,7 +171,7 @@ def _list(found: Status) -> Table:
             if one.version is None or one.since is None:
                 rows.append((environment, target, "-", "nothing yet", "-", "-", "-", "-"))
                 continue
-            state = "healthy" if one.healthy else "NOT HEALTHY"
+            state = fleets.state(one)
             skew = "skew" if one.skew else "-"
             version = f"{one.model}/{one.version}"
             serial = str(one.serial)
@@ -184,6 +189,7 @@ def _back(one: TargetStatus) -> str:
 def _notes(one: TargetStatus) -> Iterator[str]:
     if one.problem:
         yield one.problem
+    yield from fleets.problems(one)
     if one.attempt is not None:
         started, ended = one.attempt.started, one.attempt.ended
         what = f"{started.kind} of {started.model}/{started.version} (serial {started.serial})"

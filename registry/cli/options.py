@@ -52,6 +52,7 @@ Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
 Accept = Annotated[
     str | None, typer.Option(metavar="REASON", help="Go past a failed gate; the ledger keeps why.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and change nothing.")]
 Target = Annotated[
     str,

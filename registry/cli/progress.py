@@ -9,12 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shipway.registry.cli.output import harmless
-from shipway.registry.observe import SILENT, Advance, Observer
+from shipway.registry.observe import SILENT, Advance, Confirm, Observer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -82,6 +82,18 @@ class TerminalObserver:
             else:
                 sys.stderr.write(harmless(text) + "\n")
 
+    @contextmanager
+    def out_of_the_way(self) -> Iterator[None]:
+        """Take the bars off the terminal while somebody is asked."""
+        with self._lock:
+            if self._bars is not None:
+                self._bars.stop()
+            try:
+                yield
+            finally:
+                if self._bars is not None:
+                    self._bars.start()
+
     def __enter__(self) -> TerminalObserver:
         return self
 
@@ -126,6 +138,22 @@ class PlainObserver:
 
     def note(self, text: str) -> None:
         sys.stderr.write(harmless(text) + "\n")
+
+
+def asking(observer: Observer, *, yes: bool) -> Confirm | None:
+    """How questions are answered: by ``--yes``, by whoever sits at the terminal, or not at all (None)."""
+    if yes:
+        return lambda question: True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+
+    def ask(question: str) -> bool:
+        with observer.out_of_the_way() if isinstance(observer, TerminalObserver) else nullcontext():
+            sys.stderr.write(f"{harmless(question)} [y/N] ")
+            sys.stderr.flush()
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    return ask
 
 
 @contextmanager

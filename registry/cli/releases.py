@@ -24,6 +24,7 @@ from shipway.registry.cli.options import (
     Targets,
     To,
     Toolchain,
+    Yes,
 )
 from shipway.registry.cli.session import Session
 from shipway.registry.nouns import ModelRef
@@ -41,15 +42,17 @@ def ship(
     assets: Assets = None,
     toolchain: Toolchain = None,
     bisect: Bisect = False,
+    yes: Yes = False,
 ) -> None:
     """Register, then promote what came out."""
     from shipway.registry.cli import deployments, tables
-    from shipway.registry.verbs.promote import promote
+    from shipway.registry.verbs.promote import promote, refuse_unasked
     from shipway.registry.verbs.register import register
 
     session = Session.of(context)
-    session.project.placements(to, target or ())  # a wrong environment is told before minutes of conversion
     with session.observing() as observer:
+        confirm = session.asking(observer, yes=yes)
+        refuse_unasked(session.project, to, target or (), confirm)  # told before minutes of conversion
         done = register(
             session.project,
             path,
@@ -62,7 +65,13 @@ def ship(
             observer=observer,
         )
         outcome = promote(
-            session.project, done.version.ref, to, targets=target or (), reason=reason, observer=observer
+            session.project,
+            done.version.ref,
+            to,
+            targets=target or (),
+            reason=reason,
+            observer=observer,
+            confirm=confirm,
         )
     session.emit(
         lambda: {**deployments.outcome_json(outcome), "registered": tables.registered_json(done)},
@@ -92,6 +101,7 @@ def promote(
     reason: Reason = "",
     accept: Accept = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Make a version live in an environment."""
     from shipway.registry.cli import deployments
@@ -108,6 +118,7 @@ def promote(
             accept=accept,
             dry_run=dry_run,
             observer=observer,
+            confirm=session.asking(observer, yes=yes),
         )
     session.emit(lambda: deployments.outcome_json(outcome), lambda: deployments.outcome(outcome))
 

@@ -14,7 +14,7 @@ import typer
 
 from shipway.registry.cli import output
 from shipway.registry.nouns import Json
-from shipway.registry.observe import Observer
+from shipway.registry.observe import Confirm, Observer
 
 if TYPE_CHECKING:
     from shipway.registry.config.project import Project
@@ -55,6 +55,11 @@ class Session:
         from shipway.registry.cli.progress import observing
 
         return observing(quiet=self.quiet)
+
+    def asking(self, observer: Observer, *, yes: bool) -> Confirm | None:
+        from shipway.registry.cli.progress import asking
+
+        return asking(observer, yes=yes)
 
     def emit(self, document: Callable[[], Json], blocks: Callable[[], Iterable[output.Block]]) -> None:
         """Print the result: the document for programs or the blocks for people, whichever is wanted."""

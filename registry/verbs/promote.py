@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Goal, Outcome, Site
+from shipway.registry.deploy.waves import waves
 from shipway.registry.errors import NotFoundError, UsageError, VerificationError
 from shipway.registry.nouns import Link, ModelRef, ModelVersion
-from shipway.registry.observe import SILENT, Observer
+from shipway.registry.observe import SILENT, Confirm, Observer
 from shipway.registry.verbs.resolve import resolve
 from shipway.registry.verbs.status import TargetStatus, look
 
@@ -23,16 +24,21 @@ def promote(
     accept: str | None = None,
     dry_run: bool = False,
     observer: Observer = SILENT,
+    confirm: Confirm | None = None,
 ) -> Outcome:
     """Make a version live on the targets of an environment: those named, or all.
 
     ``accept`` is the reason for going past numbers or gates that do not pass; the ledger keeps it. Either
-    every target ends with the version live, or every one with what was live before. Raises UsageError,
-    NotFoundError, VerificationError, ConversionError (a target can't run it), ConflictError, DeliveryError.
+    every target ends with the version live, or every one with what was live before; of a fleet's hosts as
+    many may fail as ``deploy.yaml`` says. ``confirm`` is asked between waves where it says so. Raises
+    UsageError, NotFoundError, VerificationError, ConversionError (a target can't run it), ConflictError,
+    DeliveryError.
     """
     from shipway.registry.verbs.bundle import build_bundle
 
     refuse_blank(accept)
+    if not dry_run:
+        refuse_unasked(project, environment, targets, confirm)
     site = Site(project, environment, targets)
     version = resolve(project, ref)
     refuse_wrong_numbers(project, version, site.targets, accept)
@@ -42,8 +48,21 @@ def promote(
         site.recover(observer)
     refuse_other_model(site, version, named=bool(targets))
     plan = site.plan("promote", goals, reason=reason, accept=accept)
-    deployments = () if dry_run else site.carry_out(plan, observer=observer)
+    deployments = () if dry_run else site.carry_out(plan, observer=observer, confirm=confirm)
     return Outcome(plan, deployments, version)
+
+
+def refuse_unasked(
+    project: Project, environment: str, targets: Sequence[str], confirm: Confirm | None
+) -> None:
+    """Raise UsageError where a person must be asked between waves and nobody can be; or for unknown names."""
+    for target, placement in project.placements(environment, targets).items():
+        if confirm is None and placement.confirm and len(waves(placement.hosts, placement.waves)) > 1:
+            raise UsageError(
+                f"Between the waves of {environment}/{target} somebody has to be asked, and nobody is there.",
+                why="'confirm: true' in deploy.yaml, and this is no terminal.",
+                remedy="Say --yes to answer beforehand, or run it on a terminal.",
+            )
 
 
 def refuse_blank(accept: str | None) -> None:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from shipway.registry.config.project import Project
 from shipway.registry.deploy import mirror
+from shipway.registry.deploy.waves import allowed_failures
 from shipway.registry.errors import ShipwayError
 from shipway.registry.ledger import owner
 from shipway.registry.ledger.events import Event, Place, Started
 from shipway.registry.ledger.ledger import Head, Ledger
 from shipway.registry.nouns import Digest, Json
 from shipway.targets.deliveries.base import Delivery
+from shipway.targets.deliveries.fleet import each
+from shipway.targets.steps import Pointer
+
+_NAMED = 10  # hosts of a fleet that ``problem`` names; ``hosts`` has all of them
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """One host of a fleet: the serial that it has live, if any, and why it does not serve what it should."""
+
+    serial: int | None
+    problem: str = ""
+
+    def to_json(self) -> Json:
+        return {"serial": self.serial, "problem": self.problem}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +36,13 @@ class TargetStatus:
     """One target of one environment. All of what is live is None where nothing is.
 
     ``healthy``: what the ledger says is live passed its gates, the destination points at it, and it is there
-    whole by names and sizes; ``problem`` says what is wrong otherwise. ``rollback_to`` is the version that a
-    rollback would restore (``rollback`` names it in full), ``rollback_ready`` whether it is still at the
-    destination. ``attempt`` is the newest deployment where that is not what is live: it failed, or it runs,
-    or it was killed. ``skew``: another target of the environment serves another version of the model.
+    whole by names and sizes; ``problem`` says what is wrong otherwise. A fleet is healthy while no more of
+    its ``hosts`` lag or are out of reach than may fail in a promotion (``failures`` in ``deploy.yaml``), and
+    at least one serves; ``problem`` names them in any case. ``rollback_to`` is the version that a rollback
+    would restore (``rollback`` names it in full), ``rollback_ready`` whether it is still at the destination:
+    on every host that answers. ``attempt`` is the newest deployment where that is not what is live: it
+    failed, or it runs, or it was killed. ``skew``: another target of the environment serves another version
+    of the model.
     ``mirrored``: MLflow's alias shows the same.
     """
 
@@ -39,6 +59,7 @@ class TargetStatus:
     attempt: Event | None = None
     skew: bool = False
     mirrored: bool = True
+    hosts: Mapping[str, HostStatus] = field(default_factory=dict)
 
     @property
     def rollback_to(self) -> int | None:
@@ -60,6 +81,7 @@ class TargetStatus:
             "attempt": self.attempt.to_json() if self.attempt else None,
             "skew": self.skew,
             "mirrored": self.mirrored,
+            "hosts": {name: host.to_json() for name, host in self.hosts.items()},
         }
 
 
@@ -94,14 +116,12 @@ def look(project: Project, environment: str, target: str) -> TargetStatus:
     if serial is None:
         return TargetStatus(attempt=attempt, outcome=attempt.outcome if attempt else None)
     live = ledger.started(place, serial)
-    problem, ready = "", False
     rollback = ledger.started(place, candidate) if candidate is not None else None
+    found = _Found()
     try:
-        delivery = project.delivery(environment, target)
-        problem = _problem(project, delivery, live)
-        ready = rollback is not None and delivery.has(project.store.bundle(rollback.bundle))
-    except ShipwayError as error:  # one destination that can't be reached must not hide the others
-        problem = problem or error.what
+        found = _ask(project, place, live, rollback)
+    except ShipwayError as error:  # one destination that can't be asked must not hide the others
+        found = _Found(problem=error.what)
     return TargetStatus(
         model=live.model,
         version=live.version,
@@ -109,12 +129,57 @@ def look(project: Project, environment: str, target: str) -> TargetStatus:
         serial=serial,
         since=live.at,
         outcome="live",
-        healthy=not problem,
-        problem=problem,
+        healthy=found.healthy,
+        problem=found.problem,
         rollback=rollback,
-        rollback_ready=ready,
+        rollback_ready=found.ready,
         attempt=attempt,
+        hosts=found.hosts,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the destination of one target says."""
+
+    healthy: bool = False
+    problem: str = ""
+    ready: bool = False
+    hosts: Mapping[str, HostStatus] = field(default_factory=dict)
+
+
+def _ask(project: Project, place: Place, live: Started, rollback: Started | None) -> _Found:
+    """Ask a destination, or every host of a fleet at the same time."""
+    delivery = project.delivery(place.environment, place.target)
+    now = project.store.bundle(live.bundle)
+    then = project.store.bundle(rollback.bundle) if rollback is not None else None
+
+    def ask(_: str, host: Delivery) -> tuple[Pointer | None, str, bool]:
+        pointer = host.pointer()
+        problem = _lag(pointer, live, host.address)
+        if not problem and not host.has(now):
+            problem = f"files of {live.release} are missing at {host.address}"
+        return pointer, problem, then is not None and host.has(then)
+
+    good, bad = each(delivery, ask)
+    hosts = {name: HostStatus(at.serial if at else None, why) for name, (at, why, _) in good.items()}
+    hosts |= {name: HostStatus(None, error.what) for name, error in bad.items()}
+    wrong = [name for name, host in hosts.items() if host.problem]
+    ready = bool(good) and all(ready for _, _, ready in good.values())
+    placement = project.placements(place.environment, [place.target])[place.target]
+    names = placement.hosts
+    if not names:
+        return _Found(not wrong, "".join(host.problem for host in hosts.values()), ready)
+    hosts = {name: hosts[name] for name in names}
+    allowed = allowed_failures(placement.failures, len(names))
+    return _Found(len(wrong) <= min(allowed, len(names) - 1), _lagging(wrong, len(names)), ready, hosts)
+
+
+def _lagging(wrong: list[str], hosts: int) -> str:
+    if not wrong:
+        return ""
+    more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+    return f"{len(wrong)} of {hosts} hosts do not serve it: {', '.join(wrong[:_NAMED])}{more}"
 
 
 def _attempt(ledger: Ledger, head: Head) -> Event | None:
@@ -132,14 +197,11 @@ def running(project: Project, event: Event) -> bool:
     return owner.is_alive(holder, renewed)
 
 
-def _problem(project: Project, delivery: Delivery, live: Started) -> str:
-    pointer = delivery.pointer()
+def _lag(pointer: Pointer | None, live: Started, address: str) -> str:
     if pointer is None:
-        return f"nothing is live at {delivery.address}"
+        return f"nothing is live at {address}"
     if pointer != live.pointer:
-        return f"{delivery.address} points at {pointer.release} (serial {pointer.serial})"
-    if not delivery.has(project.store.bundle(live.bundle)):
-        return f"files of {live.release} are missing at {delivery.address}"
+        return f"{address} points at {pointer.release} (serial {pointer.serial})"
     return ""
 
 

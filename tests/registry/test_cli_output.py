@@ -175,6 +175,7 @@ def test_deployment_json_has_the_names_of_the_contract() -> None:
         "outcome",
         "bytes_sent",
         "seconds",
+        "hosts",
     ]
 
 

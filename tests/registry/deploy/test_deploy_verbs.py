@@ -251,6 +251,7 @@ def test_status_of_an_environment_where_nothing_ever_was(plain: Project) -> None
         "attempt": None,
         "skew": False,
         "mirrored": True,
+        "hosts": {},
     }
 
 
