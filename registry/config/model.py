@@ -292,6 +292,9 @@ class EnvironmentConfig(Section):
     """Where versions go: under each target's name, its destination."""
 
     after: str | None = Field(default=None, description="environment where a version must be healthy first")
+    soak: _Duration = Field(
+        default=0.0, description="how long it must have been live and healthy there: 30s, 10m, 2h or 1d"
+    )
     hooks: HooksConfig = Field(
         default_factory=HooksConfig.model_construct, description="commands of yours around a deployment"
     )
@@ -306,6 +309,14 @@ class EnvironmentConfig(Section):
             return value
         own = {key: item for key, item in value.items() if key in ENVIRONMENT_KEYS}
         return {**own, "targets": {key: item for key, item in value.items() if key not in own}}
+
+    @model_validator(mode="after")
+    def _fitting(self) -> EnvironmentConfig:
+        if self.soak and self.after is None:
+            raise ValueError(
+                "soak says how long a version must be live in another environment: name it, 'after'"
+            )
+        return self
 
 
 ENVIRONMENT_KEYS = frozenset(EnvironmentConfig.model_fields) - {"targets"}

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Goal, Outcome, Site
 from shipway.registry.deploy.waves import waves
-from shipway.registry.errors import NotFoundError, UsageError, VerificationError
+from shipway.registry.errors import UsageError, VerificationError
 from shipway.registry.nouns import Link, ModelRef, ModelVersion
 from shipway.registry.observe import SILENT, Confirm, Observer
 from shipway.registry.verbs.resolve import resolve
-from shipway.registry.verbs.status import TargetStatus, look
+from shipway.registry.verbs.trial import refuse_untried
 
 
 def promote(
@@ -106,37 +106,6 @@ def refuse_other_model(site: Site, version: ModelVersion, *, named: bool) -> Non
             remedy=f"Name the targets that {version.name} shall go to: "
             + " ".join(f"--target {target}" for target in free or site.targets),
         )
-
-
-def refuse_untried(project: Project, version: ModelVersion, site: Site, accept: str | None) -> None:
-    """Raise NotFoundError where ``after`` asks for a healthy release of this version elsewhere first.
-
-    It must be live on the targets that both environments have, or on any where they share none. The family
-    is NotFoundError, because a release is missing: nothing is wrong with the command, the file or the model.
-    """
-    first = project.environment(site.environment).after
-    if first is None or accept is not None:
-        return
-    statuses = {target: look(project, first, target) for target in project.environment(first).targets}
-    shared = [target for target in site.targets if target in statuses]
-    good = [target for target, status in statuses.items() if _is_live(status, version)]
-    missing = [target for target in shared if target not in good] if shared else [] if good else [first]
-    if missing:
-        raise NotFoundError(
-            f"{version.ref} is not healthy in {first} yet, and {site.environment} comes after it.",
-            why=", ".join(f"{first}/{target}: {_short(status)}" for target, status in statuses.items()),
-            remedy=f'First: shipway promote {version.ref} --to {first}. Or --accept "reason", which is kept.',
-        )
-
-
-def _is_live(status: TargetStatus, version: ModelVersion) -> bool:
-    return status.healthy and (status.model, status.version) == (version.name, version.version)
-
-
-def _short(status: TargetStatus) -> str:
-    if status.model is None:
-        return "nothing is live"
-    return f"{status.model}/{status.version}" + ("" if status.healthy else f" ({status.problem})")
 
 
 def _describe(link: Link) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from deploy_scene import bundle, files_of, forked, live_versions, naming, place, put_live
+from version_scene import register
 
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
@@ -24,17 +25,7 @@ from shipway.registry.errors import (
 )
 from shipway.registry.ledger import owner
 from shipway.registry.ledger.ledger import Ledger
-from shipway.registry.nouns import (
-    Digest,
-    File,
-    Link,
-    ModelRef,
-    ModelVersion,
-    OutputMeasure,
-    TensorSpec,
-    Tolerance,
-    Variant,
-)
+from shipway.registry.nouns import ModelRef, Variant
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.store import Store
 from shipway.registry.verbs.history import history
@@ -45,32 +36,6 @@ from shipway.registry.verbs.rollback import rollback
 from shipway.registry.verbs.status import look, running, status
 
 OCR_1, OCR_2 = ModelRef("ocr", version=1), ModelRef("ocr", version=2)
-
-
-def register(project: Project, number: int, *, name: str = "ocr", passed: bool = True) -> ModelVersion:
-    """A version's record and files as ``register`` leaves them in the store."""
-    model, golden = f"{name} {number}".encode(), b'{"schema": 1, "cases": []}'
-    graph = File("model.onnx", project.store.add_bytes(model), len(model))
-    slice_ = File("golden/golden.json", project.store.add_bytes(golden), len(golden))
-    measure = OutputMeasure("y", 0.25, 0.5, 0.9, 0.5)
-    link = Link("paddle", "onnx", passed, (measure,), Tolerance(1e-5, 1e-5))
-    version = ModelVersion(
-        name=name,
-        version=number,
-        digest=Digest.of(model),
-        source=Digest.of(model + b" source"),
-        toolchain="none",
-        opset=17,
-        ir=8,
-        operators=("Conv",),
-        inputs=(TensorSpec("x", "float32", (1, 3)),),
-        outputs=(TensorSpec("y", "float32", (1, 3)),),
-        links=(link,),
-        variants=(Variant("fp32", (graph,)),),
-        golden=(slice_,),
-    )
-    project.store.put_version(version)
-    return version
 
 
 @pytest.fixture

@@ -1,0 +1,41 @@
+"""A version as the store keeps it, for tests that promote it."""
+
+from __future__ import annotations
+
+from shipway.registry.config.project import Project
+from shipway.registry.nouns import (
+    Digest,
+    File,
+    Link,
+    ModelVersion,
+    OutputMeasure,
+    TensorSpec,
+    Tolerance,
+    Variant,
+)
+
+
+def register(project: Project, number: int, *, name: str = "ocr", passed: bool = True) -> ModelVersion:
+    """A version's record and files as ``register`` leaves them in the store."""
+    model, golden = f"{name} {number}".encode(), b'{"schema": 1, "cases": []}'
+    graph = File("model.onnx", project.store.add_bytes(model), len(model))
+    slice_ = File("golden/golden.json", project.store.add_bytes(golden), len(golden))
+    measure = OutputMeasure("y", 0.25, 0.5, 0.9, 0.5)
+    link = Link("paddle", "onnx", passed, (measure,), Tolerance(1e-5, 1e-5))
+    version = ModelVersion(
+        name=name,
+        version=number,
+        digest=Digest.of(model),
+        source=Digest.of(model + b" source"),
+        toolchain="none",
+        opset=17,
+        ir=8,
+        operators=("Conv",),
+        inputs=(TensorSpec("x", "float32", (1, 3)),),
+        outputs=(TensorSpec("y", "float32", (1, 3)),),
+        links=(link,),
+        variants=(Variant("fp32", (graph,)),),
+        golden=(slice_,),
+    )
+    project.store.put_version(version)
+    return version
