@@ -36,7 +36,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from ``90``, ``90s``, ``10m``, ``1.5h`` or ``1d``. Raises ValueError, saying what is accepted."""
+    """Seconds from ``90``, ``90s``, ``10m``, ``1.5h``, ``1d``. Raises ValueError, saying what is accepted."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
         return float(value)
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value) if isinstance(value, str) else None
