@@ -109,6 +109,21 @@ class Reuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """Put one file there that is made of ``base``, which another release there holds, and what differs.
+
+    Sent is what differs, or the whole file where that would hardly be less or where ``base`` is damaged.
+    """
+
+    release: Release
+    file: File
+    base: File
+
+    def __str__(self) -> str:
+        return f"patch {self.file.path} (of {self.base.digest.short} there; at most {self.file.size} B)"
+
+
+@dataclass(frozen=True, slots=True)
 class Seal:
     """Check every file at the destination against the manifest and give the release its name, in one step.
 
@@ -179,4 +194,4 @@ class Hold:
         return f"{' and '.join(what)} before wave {self.wave} of {self.waves}"
 
 
-Step = Stage | Send | Reuse | Seal | Command | Point | Gate | Prune
+Step = Stage | Send | Reuse | Patch | Seal | Command | Point | Gate | Prune

@@ -160,6 +160,7 @@ class Project:
 
     def _hosts(self, environment: str, target: str, placement: PlacementConfig) -> Delivery:
         """One host, or several as one destination."""
+        from shipway.targets.deliveries.deltas import Deltas
         from shipway.targets.deliveries.fleet import Fleet
         from shipway.targets.deliveries.ssh import SshDelivery
         from shipway.targets.deliveries.ssh_address import Address, SshOptions, for_host
@@ -173,9 +174,13 @@ class Project:
                 return SshDelivery(Address.parse(placement.to), self.store.open, options)
             addresses = {host: for_host(placement.to, host) for host in placement.hosts}
         fetch = self.store.open
+        deltas = Deltas(fetch)
         return Fleet(
             placement.to,
-            {host: SshDelivery(address, fetch, options) for host, address in addresses.items()},
+            {
+                host: SshDelivery(address, fetch, options, deltas=deltas)
+                for host, address in addresses.items()
+            },
         )
 
     def target(self, name: str) -> Target:

@@ -31,7 +31,7 @@ from shipway.registry.nouns import Digest, Json
 from shipway.registry.observe import SILENT, Confirm, Observer
 from shipway.targets.deliveries.base import Delivery
 from shipway.targets.deliveries.fleet import Fleet
-from shipway.targets.steps import Gate, Hold, Point, Reuse, Send
+from shipway.targets.steps import Gate, Hold, Patch, Point, Reuse, Send
 
 Watch = Callable[[str, Task], None]
 """Called with ``before`` or ``after`` and the task: progress, and where the crash tests cut."""
@@ -157,7 +157,7 @@ def _walk(
                 _hold(task, task.step, run.rollouts.values(), observer, confirm)
                 watch("after", task)
                 continue
-            if not isinstance(task.step, Send | Reuse | Gate):  # those are seen by nobody else
+            if not isinstance(task.step, Send | Reuse | Patch | Gate):  # those are seen by nobody else
                 ledger.check(claims[task.target])
             if isinstance(task.step, Point):
                 run.pointed.append(task.target)

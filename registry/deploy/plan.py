@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 
 from shipway.registry.deploy.waves import batches
 from shipway.registry.ledger.events import Kind
-from shipway.registry.nouns import Digest, Json
+from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.deliveries.base import AT_ONCE
 from shipway.targets.steps import (
     Gate,
     Hold,
+    Patch,
     Point,
     Pointer,
     Prune,
@@ -37,6 +38,8 @@ from shipway.targets.steps import (
 
 ALONE = ("",)
 """The hosts of a destination that is no fleet: one, without a name."""
+_PATCHED = (".onnx", ".onnx.data", ".ort")  # files with the weights of models
+_LEAST = 1 << 16  # bytes: a smaller file is not worth the asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Found:
 
     ``pointer`` is what it has live. ``placed``: the release is there by names and sizes. ``damaged``: it was
     read and is not what it should be. ``held``: contents that it holds. ``releases``: sealed releases there.
+    ``bases``: files that it holds and that others can be made of there, the likeliest first.
     """
 
     pointer: Pointer | None
@@ -75,6 +79,7 @@ class Found:
     damaged: bool = False
     held: frozenset[Digest] = frozenset()
     releases: tuple[str, ...] = ()
+    bases: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,8 @@ class Move:
     """One target's part: ``serial`` is the one to claim, or the live one where nothing needs doing.
 
     ``before`` is what the pointer goes back to if anything fails, ``send`` the bytes that have to travel to
-    all hosts together, ``fresh`` those that have no release of that name yet. ``waves``, ``allowed`` and
+    all hosts together, at most where ``patches`` of the files are patched, ``fresh`` the hosts that have no
+    release of that name yet. ``waves``, ``allowed`` and
     ``lost`` are as in ``Wanted`` and ``Seen``.
     """
 
@@ -121,6 +127,7 @@ class Move:
     waves: tuple[tuple[str, ...], ...] = (ALONE,)
     allowed: int = 0
     lost: Mapping[str, str] = field(default_factory=dict)
+    patches: int = 0
 
     @property
     def fleet(self) -> bool:
@@ -180,7 +187,12 @@ class Plan:
 
     @property
     def send(self) -> int:
+        """Bytes; the most that it may be where ``patches``."""
         return sum(move.send for move in self.moves)
+
+    @property
+    def patches(self) -> int:
+        return sum(move.patches for move in self.moves)
 
     def to_json(self) -> Json:
         return {
@@ -189,6 +201,7 @@ class Plan:
             "reason": self.reason,
             "accept": self.accept,
             "bytes_to_send": self.send,
+            "patches": self.patches,
             "targets": [_move_json(move) for move in self.moves],
             "steps": [task.to_json() for task in self.tasks],
         }
@@ -283,6 +296,7 @@ def _move(want: Wanted, there: Seen) -> Move:
     bundle, live, found = want.release.bundle, there.live, there.hosts
     in_place = all(one.placed and not one.damaged and one.pointer == live for one in found.values())
     unchanged = live is not None and live.bundle == bundle and in_place
+    missing = [step for one in found.values() if not one.placed for step in _missing(want, one)]
     return Move(
         target=want.target,
         serial=live.serial if live and unchanged else there.serial + 1,
@@ -291,11 +305,12 @@ def _move(want: Wanted, there: Seen) -> Move:
         restores=want.restores,
         fresh=frozenset(host for host, one in found.items() if want.release.id not in one.releases),
         unchanged=unchanged,
-        send=sum(step.file.size for one in found.values() if not one.placed for step in _sends(want, one)),
+        send=sum(step.file.size for step in missing),
         to=want.to,
         waves=want.waves,
         allowed=want.allowed,
         lost=there.lost,
+        patches=sum(isinstance(step, Patch) for step in missing),
     )
 
 
@@ -305,18 +320,27 @@ def _place(want: Wanted, found: Found) -> list[Step]:
     if found.placed:
         return [Seal(release), *want.activation]
     reuses = [Reuse(release, file) for file in release.manifest.files if file.digest in found.held]
-    return [Stage(release), *reuses, *_sends(want, found), Seal(release), *want.activation]
+    return [Stage(release), *reuses, *_missing(want, found), Seal(release), *want.activation]
 
 
 def _rank(step: Step) -> int:
     """Keeps the order of ``_place`` where the steps of several hosts are put together."""
-    order = (Stage, Reuse, Send, Seal)
+    order = (Stage, Reuse, Patch, Send, Seal)
     return order.index(type(step)) if type(step) in order else len(order)
 
 
-def _sends(want: Wanted, found: Found) -> list[Send]:
-    files = want.release.manifest.files
-    return [Send(want.release, file) for file in files if file.digest not in found.held]
+def _missing(want: Wanted, found: Found) -> list[Send | Patch]:
+    """What has to be sent to a host: whole, or as what differs from a file that it has at the same path."""
+    steps: list[Send | Patch] = []
+    for file in want.release.manifest.files:
+        if file.digest in found.held:
+            continue
+        bases = [base for base in found.bases if base.path == file.path]
+        if bases and file.size > _LEAST and file.path.endswith(_PATCHED):
+            steps.append(Patch(want.release, file, bases[0]))
+        else:
+            steps.append(Send(want.release, file))
+    return steps
 
 
 def _move_json(move: Move) -> Json:
@@ -335,6 +359,7 @@ def _move_json(move: Move) -> Json:
         "unchanged": move.unchanged,
         "size": manifest.size,
         "bytes_to_send": move.send,
+        "patches": move.patches,
         "waves": [list(wave) for wave in move.waves] if move.fleet else [],
         "allowed_failures": move.allowed,
         "unreachable": dict(move.lost),

@@ -22,7 +22,7 @@ from shipway.registry.ledger.events import HostEnd
 from shipway.registry.observe import Observer
 from shipway.targets.deliveries.base import Delivery, HostDelivery, OutOfReachError
 from shipway.targets.deliveries.fleet import Errors, Fleet, each, failure
-from shipway.targets.steps import Gate, Point, Pointer, Prune, Step
+from shipway.targets.steps import Gate, Patch, Point, Pointer, Prune, Step
 
 
 class Rollout:
@@ -66,7 +66,7 @@ class Rollout:
             finally:
                 self._seconds[host] = self._seconds.get(host, 0.0) + time.monotonic() - began
             self._sent[host] = self._sent.get(host, 0) + sent
-            advance(sent)
+            advance(step.file.size if isinstance(step, Patch) else sent)  # what the plan has counted
 
         _, bad = each(self.delivery, work, hosts)
         if bad:

@@ -17,10 +17,10 @@ from shipway.registry.deploy.execute import Deployment, Watch, execute, unwatche
 from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted, gates, plan_promotion
 from shipway.registry.deploy.recover import There, recover
 from shipway.registry.deploy.waves import allowed_failures, decide, waves
-from shipway.registry.errors import ConfigError, ConflictError, ShipwayError
+from shipway.registry.errors import ConfigError, ConflictError, IntegrityError, NotFoundError, ShipwayError
 from shipway.registry.ledger.events import Kind, Place, Standing, Started
 from shipway.registry.ledger.ledger import Head, Ledger
-from shipway.registry.nouns import Json, ModelVersion
+from shipway.registry.nouns import Digest, File, Json, ModelVersion
 from shipway.registry.observe import SILENT, Confirm, Observer
 from shipway.targets.deliveries.base import Delivery
 from shipway.targets.deliveries.fleet import each, failure
@@ -58,6 +58,7 @@ class Site:
         self.ledger = Ledger(project.store.objects)
         self._deliveries: dict[Place, Delivery] = {}
         self._heads: dict[str, Head] = {}
+        self._bundles: dict[Digest, tuple[File, ...]] = {}
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -168,14 +169,21 @@ class Site:
         live = self.live(want.target)
         again = live is not None and live.bundle == want.release.bundle
 
+        bases = self._bases(place, live, head.standing) if self.delivery(place).patches else ()
+
         def look(_: str, delivery: Delivery) -> Found:
-            placed = delivery.has(manifest)
+            placed, pointer = delivery.has(manifest), delivery.pointer()
+            likely = self._files(pointer.bundle) + bases if pointer and delivery.patches else bases
+            held = (
+                frozenset() if placed else delivery.holds(file.digest for file in (*manifest.files, *likely))
+            )
             return Found(
-                pointer=delivery.pointer(),
+                pointer=pointer,
                 placed=placed,
                 damaged=placed and again and not delivery.audit(manifest).whole,
-                held=frozenset() if placed else delivery.holds(file.digest for file in manifest.files),
+                held=held,
                 releases=delivery.releases(),
+                bases=tuple(file for file in likely if file.digest in held),
             )
 
         hosts, lost = each(self.delivery(place), look)
@@ -193,6 +201,20 @@ class Site:
             lost={host: error.what for host, error in lost.items()},
             chain=self._chain(place, want, head.standing) if most > want.keep else None,
         )
+
+    def _bases(self, place: Place, live: Started | None, standing: Standing) -> tuple[File, ...]:
+        """Files of what is live and of what a rollback would restore."""
+        older = next(iter(self.ledger.chain(place, standing)), None)
+        return tuple(file for started in (live, older) if started for file in self._files(started.bundle))
+
+    def _files(self, bundle: Digest) -> tuple[File, ...]:
+        """What a bundle consists of; nothing where the store has lost it."""
+        if bundle not in self._bundles:
+            try:
+                self._bundles[bundle] = self.project.store.bundle(bundle).files
+            except (NotFoundError, IntegrityError):
+                self._bundles[bundle] = ()
+        return self._bundles[bundle]
 
     def _chain(self, place: Place, want: Wanted, standing: Standing) -> tuple[str, ...]:
         """Releases that repeated rollbacks would restore once ``want`` is live, the first ``keep`` + 1."""

@@ -28,6 +28,8 @@ class Delivery(Protocol):
     """
 
     address: str
+    patches: bool
+    """Whether it makes files of others that it holds (``Patch``)."""
 
     def perform(self, step: Step) -> int:
         """Do one step; return the bytes that were sent for it."""

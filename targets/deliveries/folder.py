@@ -49,6 +49,8 @@ _TICK_NS = 20_000_000  # longer than a tick of the clock that stamps files: see 
 class FolderDelivery:
     """A destination below ``root``. ``fetch`` reads the store. See ``Delivery`` for each method."""
 
+    patches = False
+
     def __init__(self, root: Path, fetch: Fetch) -> None:
         self.root = root
         self.address = str(root)

@@ -118,7 +118,7 @@ class Intake(Place):
     ) -> Dict[str, Any]:
         """Make a file of one that is held, ``base``, and a recipe of ``length`` bytes that is taken in first.
 
-        ``patched`` is False where that can't be: the whole file has to be sent.
+        ``patched`` is False where that can't be: the whole file has to be sent. ``asked``: for the recipe.
         """
         self.hold()
         os.makedirs(self.uploads, exist_ok=True)
@@ -128,7 +128,7 @@ class Intake(Place):
         found = os.statvfs(self.hidden)
         free = (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
         if source is None or free < size + length + (1 << 20):
-            return {"patched": False}
+            return {"patched": False, "asked": False}
         whole = os.path.join(self.uploads, sha)
         given, made = whole + "." + sha_of(recipe)[:16] + ".part", whole + ".made.part"
         try:
@@ -142,7 +142,7 @@ class Intake(Place):
         os.unlink(given)
         if not good:
             remove(made)
-            return {"patched": False}
+            return {"patched": False, "asked": True}
         os.rename(made, whole)
         self.take(whole, release, path, mode)
         return {"patched": True}

@@ -65,6 +65,8 @@ class S3Delivery:
     Raises ConfigError on an address that is none. Nothing is asked of the service before the first use.
     """
 
+    patches = False
+
     def __init__(
         self,
         address: str,

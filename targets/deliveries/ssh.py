@@ -17,12 +17,14 @@ from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.deliveries import gates
 from shipway.targets.deliveries.base import Fetch
+from shipway.targets.deliveries.deltas import Deltas
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions
 from shipway.targets.deliveries.ssh_session import Session
 from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff, compare
 from shipway.targets.steps import (
     Command,
     Gate,
+    Patch,
     Point,
     Pointer,
     Prune,
@@ -34,11 +36,17 @@ from shipway.targets.steps import (
     Step,
 )
 
+_UNPATCHED = ("digest", "room")  # how a host refuses a patch that it had begun
 _ROUNDS = 3  # of sending again what turns out wrong on the host's disk
 
 
 class SshDelivery:
-    """A destination on one host. ``fetch`` reads the store. See ``Delivery`` for each method."""
+    """A destination on one host. ``fetch`` reads the store. See ``Delivery`` for each method.
+
+    ``deltas``: those of a fleet, so that what differs is found once for all hosts.
+    """
+
+    patches = True
 
     def __init__(
         self,
@@ -46,12 +54,14 @@ class SshDelivery:
         fetch: Fetch,
         options: SshOptions | None = None,
         patience: Patience | None = None,
+        deltas: Deltas | None = None,
     ) -> None:
         self.address = str(address)
         self.host = address.host if address.port is None else f"{address.host}:{address.port}"
         self.session = Session(address, options or SshOptions(), patience or Patience())
         self._address = address
         self._fetch = fetch
+        self._deltas = deltas or Deltas(fetch)
 
     # steps
 
@@ -63,6 +73,8 @@ class SshDelivery:
                 return self._send(release, file)
             case Reuse(release, file):
                 return self._reuse(release, file)
+            case Patch(release, file, base):
+                return self._patch(release, file, base)
             case Seal(release):
                 return self._seal(release)
             case Command(release, argv, why):
@@ -107,6 +119,28 @@ class SshDelivery:
     def _reuse(self, release: Release, file: File) -> int:
         answer = self._ask({"do": "reuse", "size": file.size, **_placing(release, file)})
         return 0 if answer["copied"] else self._send(release, file)
+
+    def _patch(self, release: Release, file: File, base: File) -> int:
+        recipe = self._deltas.recipe(base, file)
+        if recipe is None:
+            return self._send(release, file)
+        before = self.session.traffic.sent
+        request = {
+            "do": "patch",
+            "size": file.size,
+            "base": base.digest.hex,
+            "recipe": recipe.digest.hex,
+            "length": recipe.size,
+            **_placing(release, file),
+        }
+        answer = self.session.send(request, recipe, recipe.size, ask_first=True)
+        sent = min(recipe.size, self.session.traffic.sent - before)
+        if answer.get("error") in _UNPATCHED:
+            return sent + self._send(release, file)
+        self._checked(answer)
+        if answer["patched"]:
+            return sent
+        return (sent if answer["asked"] else 0) + self._send(release, file)
 
     def _seal(self, release: Release) -> int:
         request: Json = {"do": "seal", "release": release.id, "sha": release.bundle.hex}

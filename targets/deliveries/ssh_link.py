@@ -16,7 +16,7 @@ import zlib
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from shipway.registry.errors import ConfigError, DeliveryError
 from shipway.registry.nouns import Json
@@ -35,6 +35,12 @@ _HELPER = ("on_host_files", "on_host_place", "on_host_wire", "on_host_delta", "o
 _USUAL = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
 # Preferred where the host has them: what processors have instructions for.
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+
+
+class Source(Protocol):
+    """What is sent: a file's path, or something else that can be read from any place."""
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO: ...
 
 
 class CutError(Exception):
@@ -164,7 +170,7 @@ class Link:
         self._write(json.dumps(request).encode() + b"\n" + payload)
         return await self._answer()
 
-    async def stream(self, request: Json, source: Path, size: int) -> Json:
+    async def stream(self, request: Json, source: Source, size: int) -> Json:
         """Send a file from where the host says that it has got to; return the answer. Raises CutError.
 
         OSError where ``source`` can't be read, EOFError where it is shorter than ``size`` bytes.

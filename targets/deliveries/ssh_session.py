@@ -11,13 +11,12 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from shipway.registry.nouns import Json
 from shipway.targets.deliveries.base import OutOfReachError
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions, Traffic
-from shipway.targets.deliveries.ssh_link import CutError, Link
+from shipway.targets.deliveries.ssh_link import CutError, Link, Source
 
 _T = TypeVar("_T")
 _INLINE = 1 << 16  # bytes of a file up to which asking first would take longer than sending
@@ -76,14 +75,16 @@ class Session:
         """The helper's answer. A request must do no harm when it is done twice."""
         return self._tried(partial(self._link.ask, request))
 
-    def send(self, request: Json, source: Path, size: int) -> Json:
+    def send(self, request: Json, source: Source, size: int, *, ask_first: bool = False) -> Json:
         """The helper's answer to a file of ``size`` bytes; it goes on where a cut connection left off.
 
-        OSError where ``source`` can't be read, EOFError where it is shorter.
+        A small file goes with the request, unless the helper shall be asked first. OSError where ``source``
+        can't be read, EOFError where it is shorter.
         """
-        if size > _INLINE:
+        if size > _INLINE or ask_first:
             return self._tried(partial(self._link.stream, request, source, size))
-        payload = source.read_bytes()
+        with source.open("rb") as stream:
+            payload = stream.read()
         if len(payload) < size:
             raise EOFError(source)
         return self._tried(partial(self._link.ask, {**request, "inline": True}, payload[:size]))

@@ -14,7 +14,19 @@ from shipway.registry.config.project import Project
 from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted, plan_promotion
 from shipway.registry.nouns import Digest, File, Tolerance
 from shipway.targets.manifest import Manifest
-from shipway.targets.steps import Command, Gate, Point, Pointer, Prune, Release, Reuse, Seal, Send, Stage
+from shipway.targets.steps import (
+    Command,
+    Gate,
+    Patch,
+    Point,
+    Pointer,
+    Prune,
+    Release,
+    Reuse,
+    Seal,
+    Send,
+    Stage,
+)
 
 FILES = tuple(File(name, Digest.of(name.encode()), 10) for name in ("a", "b", "c"))
 RELEASE = Release(
@@ -54,7 +66,7 @@ def shape(plan: Plan) -> str:
     """``Stage Send:a Seal Point``: the steps' kinds, with the file's path where there is one."""
     steps = [task.step for task in plan.tasks]
     return " ".join(
-        type(step).__name__ + (f":{step.file.path}" if isinstance(step, Send | Reuse) else "")
+        type(step).__name__ + (f":{step.file.path}" if isinstance(step, Send | Reuse | Patch) else "")
         for step in steps
     )
 
@@ -70,6 +82,39 @@ def test_what_the_destination_holds_is_reused() -> None:
     made = plan(seen(replace(FOUND, held=frozenset({FILES[1].digest}))))
     assert shape(made) == "Stage Reuse:b Send:a Send:c Seal Point Gate"
     assert made.send == 20
+
+
+def file(path: str, content: str, size: int = 100_000) -> File:
+    return File(path, Digest.of(f"{content} {path}".encode()), size)
+
+
+def test_weights_are_patched_where_a_host_holds_others_at_the_same_path() -> None:
+    manifest = RELEASE.manifest
+    files = (file("a.txt", "new"), file("b.onnx", "new"), file("c.onnx", "tiny", 1000))
+    release = Release(replace(manifest, files=(*files, file("d.onnx.data", "new"))))
+    likely = (file("b.onnx", "live", 7), file("b.onnx", "candidate"))
+    old = (file("a.txt", "old"), file("c.onnx", "old"), file("e.onnx.data", "old"), *likely)
+    hosts = {
+        "line-1": replace(FOUND, bases=old),
+        "line-2": FOUND,
+        "line-3": replace(FOUND, bases=old, held=frozenset({files[1].digest})),
+    }
+    want = Wanted("one", release, waves=(tuple(hosts),))
+    made = plan_promotion("promote", "prod", [want], {"one": replace(FRESH, hosts=hosts)})
+    (patch,) = [task for task in made.tasks if isinstance(task.step, Patch)]
+    assert patch.hosts == ("line-1",)
+    assert patch.step == Patch(release, files[1], likely[0])
+    assert str(patch) == f"one (line-1): patch b.onnx (of {likely[0].digest.short} there; at most 100000 B)"
+    assert [task.hosts for task in made.tasks if isinstance(task.step, Send)] == [
+        ("line-1", "line-2", "line-3"),
+        ("line-1", "line-2", "line-3"),
+        ("line-1", "line-2", "line-3"),
+        ("line-2",),
+    ]
+    kinds = [type(task.step) for task in made.tasks]
+    assert kinds[:3] == [Stage, Reuse, Patch]
+    assert (made.patches, made.moves[0].patches, made.send) == (1, 1, 3 * 201_000 + 2 * 100_000)
+    assert made.to_json()["patches"] == 1
 
 
 def test_a_placed_release_is_checked_and_sends_nothing() -> None:
