@@ -149,7 +149,7 @@ def asking(observer: Observer, *, yes: bool) -> Confirm | None:
 
     def ask(question: str) -> bool:
         with observer.out_of_the_way() if isinstance(observer, TerminalObserver) else nullcontext():
-            sys.stderr.write(f"{harmless(question)} [y/N] ")
+            sys.stderr.write(f"{harmless(question, lines=True)} [y/N] ")
             sys.stderr.flush()
             return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -295,6 +295,7 @@ class EnvironmentConfig(Section):
     soak: _Duration = Field(
         default=0.0, description="how long it must have been live and healthy there: 30s, 10m, 2h or 1d"
     )
+    approve: _Bool = Field(default=False, description="ask a person before a promotion, or have --yes said")
     hooks: HooksConfig = Field(
         default_factory=HooksConfig.model_construct, description="commands of yours around a deployment"
     )

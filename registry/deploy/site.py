@@ -12,7 +12,7 @@ from functools import cached_property
 
 from shipway.registry.config.model import PlacementConfig
 from shipway.registry.config.project import Project
-from shipway.registry.deploy import hooks, mirror
+from shipway.registry.deploy import approval, hooks, mirror
 from shipway.registry.deploy.execute import Deployment, Watch, execute, unwatched
 from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted, gates, plan_promotion
 from shipway.registry.deploy.recover import There, recover
@@ -115,6 +115,7 @@ class Site:
     ) -> tuple[Deployment, ...]:
         """Execute the plan, then have MLflow's aliases follow. Raises what ``execute`` raises."""
         self._refuse_busy(plan)
+        approval.ask(self.project, plan, confirm)
         hooks.before(self.project, plan, observer)
         deliveries = {move.target: self.delivery(Place(self.environment, move.target)) for move in plan.moves}
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shipway.registry.config.project import Project
+from shipway.registry.deploy import approval
 from shipway.registry.deploy.site import Goal, Outcome, Site
 from shipway.registry.deploy.waves import waves
 from shipway.registry.errors import UsageError, VerificationError
@@ -30,9 +31,9 @@ def promote(
 
     ``accept`` is the reason for going past numbers or gates that do not pass; the ledger keeps it. Either
     every target ends with the version live, or every one with what was live before; of a fleet's hosts as
-    many may fail as ``deploy.yaml`` says. ``confirm`` is asked between waves where it says so. Raises
-    UsageError, NotFoundError, VerificationError, ConversionError (a target can't run it), ConflictError,
-    DeliveryError.
+    many may fail as ``deploy.yaml`` says. ``confirm`` is asked for an approval and between waves, where it
+    says so. Raises UsageError, NotFoundError, VerificationError, ConversionError (a target can't run it),
+    ConflictError, DeliveryError.
     """
     from shipway.registry.verbs.bundle import build_bundle
 
@@ -55,7 +56,9 @@ def promote(
 def refuse_unasked(
     project: Project, environment: str, targets: Sequence[str], confirm: Confirm | None
 ) -> None:
-    """Raise UsageError where a person must be asked between waves and nobody can be; or for unknown names."""
+    """Raise UsageError where a person must be asked and nobody can be; or for unknown names."""
+    if confirm is None and project.environment(environment).approve:
+        raise approval.unasked(environment)
     for target, placement in project.placements(environment, targets).items():
         if confirm is None and placement.confirm and len(waves(placement.hosts, placement.waves)) > 1:
             raise UsageError(
