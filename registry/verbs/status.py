@@ -164,13 +164,14 @@ def _ask(project: Project, place: Place, live: Started, rollback: Started | None
     good, bad = each(delivery, ask)
     hosts = {name: HostStatus(at.serial if at else None, why) for name, (at, why, _) in good.items()}
     hosts |= {name: HostStatus(None, error.what) for name, error in bad.items()}
-    wrong = [name for name, host in hosts.items() if host.problem]
     ready = bool(good) and all(ready for _, _, ready in good.values())
     placement = project.placements(place.environment, [place.target])[place.target]
     names = placement.hosts
     if not names:
-        return _Found(not wrong, "".join(host.problem for host in hosts.values()), ready)
+        problem = hosts[""].problem
+        return _Found(not problem, problem, ready)
     hosts = {name: hosts[name] for name in names}
+    wrong = [name for name in names if hosts[name].problem]
     allowed = allowed_failures(placement.failures, len(names))
     return _Found(len(wrong) <= min(allowed, len(names) - 1), _lagging(wrong, len(names)), ready, hosts)
 

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted, plan_promotion
+from shipway.registry.deploy.waves import waves
 from shipway.registry.nouns import Digest, File, Tolerance
+from shipway.targets.deliveries.base import AT_ONCE
 from shipway.targets.manifest import Manifest
 from shipway.targets.steps import (
     Command,
     Gate,
+    Hold,
     Patch,
     Point,
     Pointer,
@@ -207,6 +210,134 @@ def test_whatever_is_there_the_rules_hold(data: st.DataObject) -> None:
         sent = {step.file for step in steps if isinstance(step, Send | Reuse)}
         assert sent == (set() if found.placed else set(FILES))
         assert any(isinstance(step, Stage) for step in steps) == (not found.placed)
+
+
+# fleets
+
+HOSTS = ("a", "b", "c", "d")
+
+
+def fleet(**found: Found) -> Seen:
+    """Four hosts; those that are not named have nothing of the release."""
+    return replace(FRESH, hosts={name: found.get(name, FOUND) for name in HOSTS})
+
+
+def told(plan: Plan) -> list[str]:
+    """``Point:a,b``: the steps' kinds and hosts; a run of the same on one line."""
+    steps = [f"{type(task.step).__name__}:{','.join(task.hosts)}" for task in plan.tasks]
+    return [step for step, before in zip(steps, [None, *steps[:-1]], strict=True) if step != before]
+
+
+def test_a_wave_is_placed_pointed_and_gated_before_the_next_one() -> None:
+    assert told(plan(fleet(), waves=(("a",), ("b", "c", "d")))) == [
+        "Stage:a",
+        "Send:a",
+        "Seal:a",
+        "Point:a",
+        "Gate:a",
+        "Stage:b,c,d",
+        "Send:b,c,d",
+        "Seal:b,c,d",
+        "Point:b,c,d",
+        "Gate:b,c,d",
+    ]
+
+
+def test_each_host_is_sent_what_it_lacks_and_no_more() -> None:
+    some, all_of_it = frozenset({FILES[0].digest}), replace(FOUND, placed=True)
+    there = fleet(b=replace(FOUND, held=some), c=all_of_it)
+    made = plan(there, waves=(HOSTS,), activation=(Command(RELEASE, ("build",), "engine"),))
+    assert told(made) == [
+        "Stage:a,b,d",
+        "Reuse:b",
+        "Send:a,d",
+        "Send:a,b,d",
+        "Seal:a,b,c,d",
+        "Command:a,b,c,d",
+        "Point:a,b,c,d",
+        "Gate:a,b,c,d",
+    ]
+    assert made.send == 30 + 20 + 0 + 30
+    (move,) = made.moves
+    assert move.fresh == {"a", "b", "c", "d"}
+
+
+def test_a_large_wave_is_worked_on_in_groups_but_placed_before_it_is_pointed() -> None:
+    hosts = tuple(f"h{number}" for number in range(AT_ONCE + 2))
+    there = replace(FRESH, hosts={name: replace(FOUND, placed=True) for name in hosts})
+    made = plan(there, waves=(hosts,))
+    assert [(type(task.step).__name__, len(task.hosts)) for task in made.tasks] == [
+        ("Seal", AT_ONCE),
+        ("Seal", 2),
+        ("Point", AT_ONCE),
+        ("Gate", AT_ONCE),
+        ("Point", 2),
+        ("Gate", 2),
+    ]
+
+
+def test_what_is_between_waves_is_one_wait_and_one_question() -> None:
+    waves = (("a",), ("b", "c"), ("d",))
+    first = Wanted("one", RELEASE, waves=waves, pause=60.0)
+    second = Wanted("two", RELEASE, waves=waves[:2], pause=90.0, confirm=True)
+    made = plan_promotion("promote", "prod", [first, second], {"one": fleet(), "two": fleet()})
+    assert [task.step for task in made.tasks if isinstance(task.step, Hold)] == [
+        Hold(90.0, True, 2, 3),
+        Hold(60.0, False, 3, 3),
+    ]
+    assert "one: wait 90 s and ask before wave 2 of 3" in str(made)
+
+
+def test_a_fleet_is_left_alone_only_where_every_host_is_right() -> None:
+    right = Found(NEW, placed=True)
+    there = replace(FRESH, live=NEW, hosts=dict.fromkeys(HOSTS, right))
+    assert plan(there, waves=(HOSTS,)).tasks == ()
+    for wrong in (replace(right, pointer=OLD), replace(right, placed=False), replace(right, damaged=True)):
+        lagging = replace(there, hosts={**there.hosts, "c": wrong})
+        made = plan(lagging, waves=(HOSTS,))
+        assert made.moves[0].serial == 5
+        assert made.moves[0].before == NEW
+        assert told(made)[-1] == "Gate:a,b,c,d"
+
+
+def test_each_host_keeps_what_it_has_live_and_is_pruned_of_the_rest() -> None:
+    chain = ("ocr-1-old", "older")
+    lagging = replace(OLD, release="ancient", serial=1)
+    there = replace(
+        FRESH,
+        chain=chain,
+        hosts={
+            "a": replace(FOUND, releases=("ocr-1-old", "older", "ancient")),
+            "b": replace(FOUND, pointer=lagging, releases=("older", "ancient", "bad")),
+        },
+    )
+    made = plan(there, waves=(("a", "b"),), keep=1)
+    pruned = {(task.step, task.hosts) for task in made.tasks if isinstance(task.step, Prune)}
+    assert pruned == {(Prune("ancient"), ("a",)), (Prune("bad"), ("b",))}
+
+
+@given(st.data())
+def test_whatever_hosts_hold_each_goes_through_its_steps_in_order(data: st.DataObject) -> None:
+    held = st.sets(st.sampled_from([file.digest for file in FILES])).map(frozenset)
+    one = st.builds(Found, st.sampled_from([None, OLD, NEW]), st.booleans(), held=held)
+    found = data.draw(st.lists(one, min_size=1, max_size=40))
+    hosts = tuple(f"h{number}" for number in range(len(found)))
+    there = Seen(4, OLD, dict(zip(hosts, found, strict=True)))
+    cut = tuple(waves(hosts, data.draw(st.lists(st.integers(1, 9), max_size=3))))
+    made = plan(there, waves=cut)
+    for host, state in there.hosts.items():
+        own = [task.step for task in made.tasks if host in task.hosts]
+        files = [type(step) for step in own if isinstance(step, Send | Reuse)]
+        placing = [] if state.placed else [Stage, *files]
+        assert [type(step) for step in own] == [*placing, Seal, Point, Gate]
+        assert files == [] if state.placed else sorted(files, key=[Reuse, Send].index)
+        assert {step.file for step in own if isinstance(step, Send)} == (
+            set() if state.placed else {file for file in FILES if file.digest not in state.held}
+        )
+    order = {host: number for number, wave in enumerate(cut) for host in wave}
+    touched = [order[host] for task in made.tasks for host in task.hosts]
+    assert touched == sorted(touched)  # no wave before the one in front of it is over
+    assert all(len(task.hosts) <= AT_ONCE for task in made.tasks)
 
 
 def test_a_plan_is_json_and_text(project: Project) -> None:

@@ -1,0 +1,487 @@
+"""Fleets in waves: who is touched when, which failures count, what goes back and what the ledger says."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from deploy_scene import assert_ledger_is_sound, bundle, forked, place
+from fleet_scene import FleetProject, FolderHost, faults, fleet_at
+
+from shipway.registry.deploy.execute import Deployment, Watch, unwatched
+from shipway.registry.deploy.plan import Task
+from shipway.registry.deploy.site import Goal, Site
+from shipway.registry.errors import DeliveryError, UsageError
+from shipway.registry.ledger.events import Event
+from shipway.registry.ledger.ledger import Ledger
+from shipway.registry.observe import Confirm
+from shipway.registry.verbs.promote import refuse_unasked
+from shipway.registry.verbs.rollback import rollback
+from shipway.registry.verbs.status import TargetStatus, look
+from shipway.targets.steps import Hold, Point
+
+TOLERANT = "waves: [1, 2, '100%']\n      failures: 2"
+
+
+def promote(
+    project: FleetProject,
+    version: int,
+    *,
+    good: bool = True,
+    targets: tuple[str, ...] = ("boards",),
+    confirm: Confirm | None = None,
+    watch: Watch = unwatched,
+) -> Deployment:
+    """What ``promote`` does once the bundle is built; the fleet's part."""
+    site = Site(project, "prod", targets)
+    site.recover()
+    manifest = bundle(project, version, good=good)
+    plan = site.plan("promote", {target: Goal(manifest) for target in site.targets})
+    done = site.carry_out(plan, confirm=confirm, watch=watch)
+    return next(one for one in done if one.target == "boards")
+
+
+def newest(project: FleetProject) -> Event:
+    return next(iter(Ledger(project.store.objects).events(place("boards"))))
+
+
+def ends(done: Deployment) -> dict[str, str]:
+    return {host.host: host.outcome for host in done.hosts}
+
+
+def state(project: FleetProject) -> TargetStatus:
+    return look(project, "prod", "boards")
+
+
+# waves
+
+
+def test_a_wave_is_gated_before_the_next_one_is_touched(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path)
+    promote(project, 1)
+    project.journal()
+    done = promote(project, 2)
+    assert ends(done) == dict.fromkeys("abcde", "live")
+    order = project.journal()
+    for earlier, later in (("a", "bc"), ("bc", "de")):
+        last = max(at for at, (host, _) in enumerate(order) if host in earlier and order[at][1] == "Gate")
+        first = min(at for at, (host, _) in enumerate(order) if host in later)
+        assert last < first
+    first_point = min(at for at, (host, step) in enumerate(order) if host in "bc" and step == "Point")
+    assert first_point > max(at for at, (host, step) in enumerate(order) if host in "bc" and step == "Seal")
+    assert project.versions() == [2] * 5
+    assert_ledger_is_sound(project)
+
+
+def test_a_target_without_waves_goes_with_the_first_one(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path)
+    promote(project, 1, targets=())
+    site = Site(project, "prod")
+    plan = site.plan("promote", {target: Goal(bundle(project, 2)) for target in site.targets})
+    pointed = [(task.target, task.hosts) for task in plan.tasks if isinstance(task.step, Point)]
+    assert pointed == [
+        ("server", ()),
+        ("boards", ("a",)),
+        ("boards", ("b", "c")),
+        ("boards", ("d", "e")),
+    ]
+
+
+# failures
+
+
+def test_hosts_that_fail_go_back_alone_while_few_enough_do(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more=TOLERANT)
+    promote(project, 1)
+    with faults(project, c="fails at Gate", d="fails at Stage"):
+        done = promote(project, 2)
+    assert done.outcome == "live"
+    assert ends(done) == {"a": "live", "b": "live", "c": "failed", "d": "failed", "e": "live"}
+    assert project.versions() == [2, 2, 1, 1, 2]
+    by_host = {host.host: host for host in done.hosts}
+    assert "Gate failed on c" in by_host["c"].detail
+    assert by_host["a"].bytes_sent > by_host["d"].bytes_sent == 0
+    assert done.bytes_sent == sum(host.bytes_sent for host in done.hosts)
+    ended = newest(project).ended
+    assert ended is not None
+    assert [(host.host, host.outcome) for host in ended.hosts] == [("c", "failed"), ("d", "failed")]
+    assert [host["host"] for host in newest(project).to_json()["hosts"]] == ["c", "d"]
+    assert [host["outcome"] for host in done.to_json()["hosts"]].count("live") == 3
+    assert not (project.root / "hosts/c/.staging").exists()
+
+
+def test_one_failure_too_many_takes_all_back_and_touches_no_later_wave(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="waves: [1, 2, '100%']\n      failures: 1")
+    promote(project, 1)
+    project.journal()
+    with (
+        faults(project, b="fails at Gate", c="fails at Gate"),
+        pytest.raises(DeliveryError, match=r"^2 of 5 hosts failed: b, c\.") as caught,
+    ):
+        promote(project, 2)
+    assert "Gate failed on c. That is its fault." in caught.value.why
+    assert project.versions() == [1] * 5
+    assert {host for host, _ in project.journal()} == {"a", "b", "c"}
+    ended = newest(project).ended
+    assert ended is not None
+    assert (ended.outcome, [host.host for host in ended.hosts]) == ("failed", ["b", "c"])
+    releases = project.host("a").releases()
+    assert bundle(project, 2).release_id in releases  # clients saw it there
+    assert_ledger_is_sound(project)
+
+
+def test_a_first_host_that_fails_stops_all_however_many_may_fail(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="waves: [1, '100%']\n      failures: '80%'")
+    promote(project, 1)
+    project.journal()
+    with faults(project, a="fails at Gate"), pytest.raises(DeliveryError, match="1 of 5 hosts failed"):
+        promote(project, 2)
+    assert project.versions() == [1] * 5
+    assert {host for host, _ in project.journal()} == {"a"}
+
+
+def test_a_failed_wave_that_was_only_put_in_place_leaves_nothing(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="waves: ['100%']")
+    promote(project, 1)
+    with faults(project, e="fails at Seal"), pytest.raises(DeliveryError):
+        promote(project, 2)
+    assert all(len(project.host(name).releases()) == 1 for name in "abcde")
+    assert project.versions() == [1] * 5
+
+
+def test_a_gate_that_is_accepted_is_passed_by_host_by_host(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="gate: {check: true}")
+    site = Site(project, "prod", ["boards"])
+    plan = site.plan("promote", {"boards": Goal(bundle(project, 1, good=False))}, accept="known")
+    (done,) = site.carry_out(plan)
+    assert ends(done) == dict.fromkeys("abcde", "live")
+    ended = newest(project).ended
+    assert ended is not None
+    assert "accepted though gate check failed on b" in ended.detail
+
+
+# hosts that are out of reach
+
+
+def test_the_same_command_later_brings_along_who_was_away_and_sends_nothing_to_the_others(
+    tmp_path: Path,
+) -> None:
+    project = fleet_at(tmp_path, more=TOLERANT)
+    promote(project, 1)
+    with faults(project, b="down", d="dies at Seal"):
+        done = promote(project, 2)
+        assert ends(done) == {"a": "live", "b": "unreachable", "c": "live", "d": "unreachable", "e": "live"}
+        assert project.versions() == [2, 1, 2, 1, 2]
+        assert promote(project, 2).outcome == "unchanged"  # whoever answers has it
+    project.journal()
+    caught_up = promote(project, 2)
+    assert (caught_up.serial, caught_up.outcome) == (3, "live")
+    assert project.versions() == [2] * 5
+    order = project.journal()
+    steps = {name: {step for host, step in order if host == name} for name in "abcde"}
+    sent = {host.host: host.bytes_sent for host in caught_up.hosts}
+    assert all(sent[name] < 500 for name in "ace")  # the pointer
+    assert sent["b"] > 900
+    assert caught_up.bytes_sent == sum(sent.values())
+    assert steps["a"] == {"Seal", "Point", "Gate"}
+    assert "Send" in steps["b"]
+    assert promote(project, 2).outcome == "unchanged"
+    assert_ledger_is_sound(project)
+
+
+def test_too_many_hosts_away_changes_nothing(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more=TOLERANT)
+    promote(project, 1)
+    with faults(project, a="down", b="down", c="down"), pytest.raises(DeliveryError, match="3 of 5 hosts"):
+        promote(project, 2)
+    assert newest(project).started.serial == 1
+    with faults(project, **dict.fromkeys("abcde", "down")), pytest.raises(DeliveryError):
+        promote(fleet_at(tmp_path, more="failures: '100%'"), 2)
+    assert newest(project).started.serial == 1
+
+
+def test_hosts_that_are_away_count_among_those_that_fail(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more=TOLERANT)
+    promote(project, 1)
+    with (
+        faults(project, a="down", c="fails at Gate", d="fails at Gate"),
+        pytest.raises(DeliveryError, match="3 of 5 hosts failed: a, c, d"),
+    ):
+        promote(project, 2)
+    assert project.versions() == [1] * 5
+
+
+def test_a_host_that_dies_when_it_was_pointed_blocks_nobody(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path)
+    promote(project, 1)
+    with faults(project, c="dies after Point"):
+        with pytest.raises(DeliveryError) as caught:
+            promote(project, 2)
+        assert "could not be taken back: c" in caught.value.why
+        assert project.versions() == [1, 1, 2, 1, 1]
+        event = newest(project)
+        assert event.ended is not None
+        assert event.outcome == "failed"
+        assert event.ended.detail.endswith("could not be taken back: c")
+        assert [(host.host, host.outcome) for host in event.ended.hosts] == [("c", "unreachable")]
+        assert "4 of 5" not in state(project).problem
+        assert state(project).hosts["c"].problem == "c cannot be reached."
+    assert state(project).hosts["c"].problem.endswith("(serial 2)")
+    assert not state(project).healthy
+    done = promote(project, 1)  # what the others have: it brings that one along
+    assert (done.outcome, done.serial) == ("live", 3)
+    assert project.versions() == [1] * 5
+    assert state(project).healthy
+    assert_ledger_is_sound(project)
+
+
+def test_where_nobody_answers_any_more_nothing_is_recorded_until_somebody_does(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, "ab", more="failures: 0")
+    promote(project, 1)
+    with faults(project, a="dies after Point", b="dies after Point"):
+        with pytest.raises(DeliveryError) as caught:
+            promote(project, 2)
+        assert "Undoing it did not end either" in caught.value.why
+        assert newest(project).ended is None
+        with pytest.raises(DeliveryError):
+            Site(project, "prod", ["boards"]).recover()
+        assert newest(project).ended is None
+        project.fault("a", "")
+        Site(project, "prod", ["boards"]).recover()
+        assert newest(project).outcome == "interrupted"
+    assert project.versions() == [1, 2]
+    promote(project, 3)
+    assert project.versions() == [3, 3]
+    assert_ledger_is_sound(project)
+
+
+# between waves
+
+
+def test_somebody_is_asked_between_waves_and_a_no_takes_all_back(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="waves: [1, 2, '100%']\n      confirm: true")
+    asked: list[str] = []
+
+    def yes(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    promote(project, 1, confirm=yes)
+    assert ["Go on with wave 2?" in question for question in asked] == [True, False]
+    assert "wave 1 of 3 is done, 0 hosts failed so far" in asked[0]
+    for no in (lambda question: "wave 2" in question.split("Go on")[1], None):
+        with pytest.raises(DeliveryError, match=r"stopped before wave [23] of 3"):
+            promote(project, 2, confirm=no)
+        assert project.versions() == [1] * 5
+        assert newest(project).outcome == "failed"
+
+
+def test_where_nobody_can_be_asked_nothing_is_begun(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="waves: [1, '100%']\n      confirm: true")
+    with pytest.raises(UsageError, match="nobody is there") as caught:
+        refuse_unasked(project, "prod", (), None)
+    assert "--yes" in caught.value.remedy
+    refuse_unasked(project, "prod", ["server"], None)
+    refuse_unasked(project, "prod", (), lambda question: True)
+    refuse_unasked(fleet_at(tmp_path, more="confirm: true"), "prod", (), None)  # one wave: no question
+
+
+def test_time_passes_between_waves(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="waves: [1, '100%']\n      pause: 0.2")
+    moments: list[float] = []
+
+    def watch(moment: str, task: Task) -> None:
+        if isinstance(task.step, Hold):
+            moments.append(time.monotonic())
+
+    promote(project, 1, watch=watch)
+    began, ended = moments
+    assert ended - began >= 0.2
+
+
+# going back
+
+
+def test_a_rollback_goes_all_at_once_and_is_held_up_by_nobody(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="waves: [1, 2, '100%']\n      confirm: true")
+    for version in (1, 2):
+        promote(project, version, confirm=lambda question: True)
+    with faults(project, b="down", d="fails at Gate"):
+        (done,) = rollback(project, "prod", targets=["boards"]).deployments
+        assert ends(done) == {"a": "live", "b": "unreachable", "c": "live", "d": "failed", "e": "live"}
+        assert project.versions() == [1, 2, 1, 2, 1]
+        assert done.bytes_sent < 5 * 500
+        assert not state(project).healthy  # no host may lag in this deploy.yaml
+        assert "2 of 5 hosts do not serve it: b, d" in state(project).problem
+    assert promote(project, 1, confirm=lambda question: True).outcome == "live"
+    assert project.versions() == [1] * 5
+    assert_ledger_is_sound(project)
+
+
+def test_a_rollback_that_works_nowhere_has_failed(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path)
+    for version in (1, 2):
+        promote(project, version)
+    with faults(project, **dict.fromkeys("abcde", "fails at Gate")), pytest.raises(DeliveryError):
+        rollback(project, "prod", targets=["boards"])
+    assert project.versions() == [2] * 5
+    assert newest(project).outcome == "failed"
+
+
+# status
+
+
+def test_status_counts_the_hosts_and_names_those_that_lag(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more=TOLERANT)
+    promote(project, 1)
+    assert state(project).to_json()["hosts"] == {name: {"serial": 1, "problem": ""} for name in "abcde"}
+    with faults(project, c="fails at Gate", e="down"):
+        promote(project, 2)
+        found = state(project)
+        assert found.healthy  # two may fail
+        assert found.problem == "2 of 5 hosts do not serve it: c, e"
+        assert {name: host.serial for name, host in found.hosts.items()} == {
+            "a": 2,
+            "b": 2,
+            "c": 1,
+            "d": 2,
+            "e": None,
+        }
+        assert found.hosts["e"].problem == "e cannot be reached."
+        assert found.rollback_ready
+        project.fault("a", "down")
+        assert not state(project).healthy
+        project.mend("a")
+    assert state(project).problem == "2 of 5 hosts do not serve it: c, e"
+
+
+# killed
+
+
+def killed(work: Callable[[], object], point: int) -> int:
+    """How it ended that was to be killed before the step of that number, of all steps on all hosts."""
+
+    def act() -> None:
+        FolderHost.countdown = itertools.count(point, -1)
+        work()
+
+    return forked(act)
+
+
+def prepared(root: Path, number: int, versions: int) -> FleetProject:
+    """A copy of a project with four hosts to which so many versions were promoted."""
+    origin = root / "origin"
+    if not origin.exists():
+        project = fleet_at(origin, "abcd")
+        for version in range(1, versions + 1):
+            promote(project, version)
+        bundle(project, versions + 1)  # in the store already: only the deployment is cut
+    shutil.copytree(origin, root / str(number))
+    return fleet_at(root / str(number), "abcd")
+
+
+def act(project: FleetProject, work: str, version: int) -> object:
+    if work == "promote":
+        return promote(project, version)
+    return rollback(project, "prod", targets=["boards"])
+
+
+@pytest.mark.parametrize(("work", "old", "new"), [("promote", 3, 4), ("rollback", 3, 2)])
+def test_killed_before_any_step_on_any_host_the_next_command_converges(
+    work: str, old: int, new: int, tmp_path: Path, record_counts: Callable[[str, int], None]
+) -> None:
+    for point in itertools.count():
+        project = prepared(tmp_path, point, old)
+        end = killed(lambda: act(project, work, new), point)  # noqa: B023
+        if end == 0:
+            break  # it has fewer steps than that: all were tried
+        assert end == -9
+        assert set(project.versions()) <= {old, new}
+        Site(project, "prod", ["boards"]).recover()
+        settled = set(project.versions())
+        assert settled in ({old}, {new})
+        assert_ledger_is_sound(project)
+        if settled == {old}:
+            act(project, work, new)
+        assert project.versions() == [new] * 4
+        assert_ledger_is_sound(project)
+        assert not list(project.root.rglob(".staging"))
+    record_counts(f"{work} to a fleet in waves: killed before each step on each host", point)
+    assert point >= (4 * 8 if work == "promote" else 4 * 3)
+
+
+def test_recovery_of_a_roll_out_can_be_killed_anywhere_too(
+    tmp_path: Path, record_counts: Callable[[str, int], None]
+) -> None:
+    for point in itertools.count():
+        project = prepared(tmp_path, point, 1)
+        assert forked(lambda: promote(project, 2, watch=killer("d"))) == -9  # noqa: B023
+        assert project.versions() == [2, 2, 2, 1]
+        end = killed(lambda: Site(project, "prod", ["boards"]).recover(), point)  # noqa: B023
+        Site(project, "prod", ["boards"]).recover()
+        assert project.versions() == [1] * 4
+        assert_ledger_is_sound(project)
+        if end == 0:
+            break
+    record_counts("recovery of a fleet: killed before each step on each host", point)
+    assert point >= 4
+
+
+def killer(hosts: str, step: str = "Point", moment: str = "before") -> Watch:
+    """Dies at the first such step on just these hosts."""
+
+    def watch(now: str, task: Task) -> None:
+        if (now, type(task.step).__name__, task.hosts) == (moment, step, tuple(hosts)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return watch
+
+
+def test_after_a_kill_hosts_that_have_it_are_sent_nothing(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path)
+    promote(project, 1)
+
+    assert forked(lambda: promote(project, 2, watch=killer("de"))) == -9
+    assert project.versions() == [2, 2, 2, 1, 1]
+    done = promote(project, 2)
+    assert newest(project).started.serial == done.serial == 3
+    assert all(host.bytes_sent < 500 for host in done.hosts)
+    assert project.versions() == [2] * 5
+
+
+def test_a_roll_out_that_was_over_when_it_was_killed_is_finished_without_who_is_away(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more=TOLERANT)
+    promote(project, 1)
+
+    assert forked(lambda: promote(project, 2, watch=killer("de", "Gate", "after"))) == -9
+    with faults(project, b="down"):
+        Site(project, "prod", ["boards"]).recover()
+    event = newest(project)
+    assert event.ended is not None
+    assert event.outcome == "live"
+    assert event.ended.detail.endswith("out of reach: b")
+    assert [host.host for host in event.ended.hosts] == ["b"]
+    assert_ledger_is_sound(project)
+
+
+def test_a_killed_roll_out_is_undone_though_a_host_is_away(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path)
+    promote(project, 1)
+
+    assert forked(lambda: promote(project, 2, watch=killer("de"))) == -9
+    with faults(project, b="down"):
+        Site(project, "prod", ["boards"]).recover()
+        assert project.versions() == [1, 2, 1, 1, 1]
+    event = newest(project)
+    assert event.ended is not None
+    assert event.outcome == "interrupted"
+    assert event.ended.detail.endswith("could not be taken back: b")
+    promote(project, 2)
+    assert project.versions() == [2] * 5
+    assert_ledger_is_sound(project)
