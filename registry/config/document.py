@@ -25,6 +25,7 @@ class Problem:
     path: Path
     message: str
     line: int | None = None  # where the path alone does not tell the line
+    source: str | None = None  # where it is another file than the one that is read
 
     def __str__(self) -> str:
         return f"{dotted(self.path)}: {self.message}" if self.path else self.message

@@ -99,7 +99,7 @@ _Limit = Annotated[int | str, PlainValidator(_limit), WithJsonSchema({"type": ["
 _Duration = Annotated[
     float, PlainValidator(parse_duration), WithJsonSchema({"type": ["number", "string"], "minimum": 0})
 ]
-_Host = Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string"})]
+Host = Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string"})]
 _To = Annotated[str, PlainValidator(_destination), WithJsonSchema({"type": "string"})]
 _Url = Annotated[str, PlainValidator(_url), WithJsonSchema({"type": "string"})]
 _Int = Annotated[int, Strict()]
@@ -226,6 +226,28 @@ class SshConfig(Section):
     )
 
 
+class InventoryConfig(Section):
+    """``hosts`` in a file of their own."""
+
+    file: str = Field(min_length=1, description="YAML file with hosts and groups of them")
+    groups: list[str] = Field(default=[], description="whose hosts to take, each once; none: all in the file")
+
+
+class HostConfig(Section):
+    """How one host of an inventory differs from what ``to`` says."""
+
+    address: Host | None = Field(default=None, description="stands in for {host}; none: the host's name")
+    user: str | None = Field(default=None, min_length=1, description="in place of the one in 'to'")
+    port: Annotated[int, Strict()] | None = Field(
+        default=None, ge=1, le=65535, description="in place of the one in 'to'"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {} if value is None else value  # "line-2:" and nothing after it
+
+
 class PlacementConfig(Section):
     """One target in one environment: where its bundle goes."""
 
@@ -233,8 +255,8 @@ class PlacementConfig(Section):
     gate: GateConfig = Field(
         default_factory=GateConfig.model_construct, description="what must pass before the release counts"
     )
-    hosts: list[_Host] = Field(
-        default=[], description="hosts that stand in for {host} in an ssh:// destination"
+    hosts: list[Host] = Field(
+        default=[], description="hosts that stand in for {host} in an ssh:// destination, or a file of them"
     )
     waves: list[_Wave] = Field(default=[], description="how many hosts at a time: numbers or shares")
     failures: _Limit = Field(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shipway.registry.config import document
 from shipway.registry.config.check import suggestion
-from shipway.registry.config.model import DeployConfig, EnvironmentConfig, PlacementConfig, S3Config
+from shipway.registry.config.inventory import Inventory
+from shipway.registry.config.model import (
+    DeployConfig,
+    EnvironmentConfig,
+    HostConfig,
+    PlacementConfig,
+    S3Config,
+)
 from shipway.registry.errors import ConfigError, UsageError
 from shipway.registry.store.store import Store
 
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from shipway.registry.s3.bucket import Service
     from shipway.targets.base import Target
     from shipway.targets.deliveries.base import Delivery
+    from shipway.targets.deliveries.ssh_address import Address
 
 _SQLITE = "sqlite:///"
 
@@ -27,13 +35,15 @@ _SQLITE = "sqlite:///"
 class Project:
     """``config`` as read, and ``root``, the folder of ``deploy.yaml``, where relative paths start.
 
-    ``source`` is what messages call the file; ``lines`` where each of its keys stands.
+    ``source`` is what messages call the file; ``lines`` where each of its keys stands. ``inventory`` has what
+    an inventory says of single hosts, by environment and target.
     """
 
     config: DeployConfig
     root: Path
     source: str = "deploy.yaml"
     lines: Mapping[document.Path, int] = field(default_factory=dict)
+    inventory: Inventory = field(default_factory=dict)
 
     def where(self, *path: str) -> str:
         """``deploy.yaml:12: targets.mobile``: how messages name a place in the file."""
@@ -163,7 +173,7 @@ class Project:
         from shipway.targets.deliveries.deltas import Deltas
         from shipway.targets.deliveries.fleet import Fleet
         from shipway.targets.deliveries.ssh import SshDelivery
-        from shipway.targets.deliveries.ssh_address import Address, SshOptions, for_host
+        from shipway.targets.deliveries.ssh_address import Address, SshOptions
 
         options = SshOptions(
             self.path(placement.ssh.known_hosts) if placement.ssh.known_hosts else None,
@@ -172,7 +182,8 @@ class Project:
         with self._naming("environments", environment, target, "to"):
             if not placement.hosts:
                 return SshDelivery(Address.parse(placement.to), self.store.open, options)
-            addresses = {host: for_host(placement.to, host) for host in placement.hosts}
+            known = self.inventory.get((environment, target), {})
+            addresses = {host: _address(placement.to, host, known.get(host)) for host in placement.hosts}
         fetch = self.store.open
         deltas = Deltas(fetch)
         return Fleet(
@@ -195,6 +206,16 @@ class Project:
                 remedy="Name one of them, or add it to the file.",
             )
         return load_kind(found.kind)(found.options)
+
+
+def _address(to: str, host: str, own: HostConfig | None) -> Address:
+    """A host's address: ``to`` with the host in it, and what the inventory says of that host."""
+    from shipway.targets.deliveries.ssh_address import for_host
+
+    if own is None:
+        return for_host(to, host)
+    found = for_host(to, own.address or host)
+    return replace(found, user=own.user or found.user, port=own.port or found.port)
 
 
 def _service(config: S3Config) -> Service:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shipway.registry.config.check import NAME
-from shipway.registry.config.model import DeployConfig
+from shipway.registry.config.model import DeployConfig, InventoryConfig
 from shipway.registry.nouns import Json
 from shipway.targets.loader import kinds, load_kind
 
@@ -18,6 +18,10 @@ def schema() -> Json:
     definitions: dict[str, Any] = document["$defs"]
     definitions["EnvironmentConfig"] = _environment(definitions["EnvironmentConfig"])
     definitions["StoreConfig"] = {"anyOf": [{"type": "string"}, definitions["StoreConfig"]]}
+    definitions["InventoryConfig"] = InventoryConfig.model_json_schema()
+    hosts = definitions["PlacementConfig"]["properties"]["hosts"]
+    listed = {key: hosts.pop(key) for key in ("type", "items")}
+    hosts["anyOf"] = [listed, {"$ref": "#/$defs/InventoryConfig"}]
     definitions["TargetConfig"] = {"oneOf": [_kind(kind, definitions) for kind in kinds()]}
     document["properties"]["targets"]["additionalProperties"] = {"$ref": "#/$defs/TargetConfig"}
     for section in ("targets", "environments"):
