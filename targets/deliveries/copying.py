@@ -29,6 +29,17 @@ def copy(source: Path, target: Path, *, mode: int) -> None:
         os.fsync(writer.fileno())
 
 
+def same(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes. Raises OSError."""
+    with one.open("rb", buffering=0) as left, other.open("rb", buffering=0) as right:
+        while True:
+            data = left.read(1 << 20)
+            if data != right.read(1 << 20):
+                return False
+            if not data:
+                return True
+
+
 def write(target: Path, content: bytes, *, mode: int) -> None:
     """Write a new or truncated ``target`` and put it on disk. Raises OSError."""
     with target.open("wb") as writer:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from shipway.registry.nouns import Digest, File
 from shipway.targets.deliveries import copying, gates
 from shipway.targets.deliveries.base import Fetch
 from shipway.targets.deliveries.below import make_way, plain, read, remove, size
+from shipway.targets.deliveries.digests import Digests
 from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff, compare
 from shipway.targets.steps import (
     Command,
@@ -43,13 +44,14 @@ from shipway.targets.steps import (
 )
 
 CURRENT = "current.json"
-_TICK_NS = 20_000_000  # longer than a tick of the clock that stamps files: see _digest
+_DIGESTS = Digests()  # one for all destinations: the store's files are read once for all of them
 
 
 class FolderDelivery:
     """A destination below ``root``. ``fetch`` reads the store. See ``Delivery`` for each method."""
 
     patches = False
+    programs: Programs = "here"
 
     def __init__(self, root: Path, fetch: Fetch) -> None:
         self.root = root
@@ -57,7 +59,7 @@ class FolderDelivery:
         self._fetch = fetch
         self._releases = root / "releases"
         self._hidden = root / ".staging"
-        self._digests: dict[tuple[int, ...], Digest] = {}
+        self._digests = _DIGESTS
         self._made: tuple[Path, ...] = ()  # folders that were not there before this, innermost first
 
     # steps
@@ -110,10 +112,12 @@ class FolderDelivery:
         self._hidden.mkdir(parents=True, exist_ok=True)
         try:
             copying.copy(source, part, mode=_mode(release.manifest, file.path))
-            if self._digest(part) != file.digest:
+            # Four targets read the source once; what each wrote is held against it byte by byte.
+            if not copying.same(source, part) or self._digests.of(source) != file.digest:
                 raise self._spoilt(file, source)
             path = make_way(folder, file.path)
             part.replace(path)
+            self._digests.know(path, file.digest)
         finally:
             part.unlink(missing_ok=True)
         return file.size
@@ -140,7 +144,9 @@ class FolderDelivery:
         for file in release.manifest.files:
             if not self._right(folder, file):
                 sent += self._send(folder, release, file)
-            (folder / file.path).chmod(_mode(release.manifest, file.path))
+            path, mode = folder / file.path, _mode(release.manifest, file.path)
+            if stat.S_IMODE(path.lstat().st_mode) != mode:  # or its times change, and it is read once more
+                path.chmod(mode)
         content = release.manifest.to_bytes()
         if read(folder, MANIFEST) != content:
             remove(folder / MANIFEST)
@@ -192,7 +198,7 @@ class FolderDelivery:
             found = {}
             for file in manifest.files:
                 if plain(home, file.path):
-                    found[file.path] = self._digest(home / file.path)
+                    found[file.path] = self._digests.of(home / file.path)
             difference = compare(manifest, found)
             raw = read(home, MANIFEST)
             if raw is None:
@@ -267,22 +273,7 @@ class FolderDelivery:
             return ()
 
     def _right(self, folder: Path, file: File) -> bool:
-        return size(folder, file.path) == file.size and self._digest(folder / file.path) == file.digest
-
-    def _digest(self, path: Path) -> Digest:
-        """A file's digest, computed once a command as long as the file stays as it is.
-
-        Inode, size and the two times tell that (``ctime`` can't be set back). A file written within the last
-        tick could change without its times changing, so that one is read again (git calls this 'racy').
-        """
-        seen = path.lstat()
-        key = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-        known = self._digests.get(key)
-        if known is None:
-            known = files.digest_of(path)
-            if abs(time.time_ns() - seen.st_ctime_ns) > _TICK_NS:
-                self._digests[key] = known
-        return known
+        return size(folder, file.path) == file.size and self._digests.of(folder / file.path) == file.digest
 
     def _spoilt(self, file: File, source: Path) -> Exception:
         if files.digest_of(source) == file.digest:
