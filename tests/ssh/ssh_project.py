@@ -1,13 +1,14 @@
 """A project whose destination is two hosts, and a command that is killed at one of its steps.
 
 Run as a program it is that command: FOLDER WORK STEP, where STEP is the number of the step before which the
-process is killed, or "outcome": when all steps are done and nothing is recorded yet. It ends with 0 where
-there are not so many steps.
+process is killed, having printed the step's kind, or "outcome": when all steps are done and nothing is recorded
+yet. It ends with 0 where there are not so many steps.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 from collections.abc import Sequence
@@ -59,7 +60,13 @@ def close(site: Site) -> None:
 
 
 def promote(project: Project, version: int, watch: Watch = unwatched) -> None:
-    contents = {"weights.bin": bytes([version]) * 200_000, "same-as-ever": b"x" * 100_000}
+    """Each version has a file of its own, one that all have, and one that is made of the version's before."""
+    graph = bytes([version]) * 1000 + random.Random(0).randbytes(150_000)
+    contents = {
+        "weights.bin": bytes([version]) * 200_000,
+        "same-as-ever": b"x" * 100_000,
+        "model/graph.onnx": graph,
+    }
     put_live(project, bundle(project, version, extra=contents), watch=watch)
 
 
@@ -83,6 +90,7 @@ def main(folder: str, work: str, step: str) -> None:
         nonlocal left
         if moment == "before":
             if left == 0:
+                print(type(task.step).__name__, flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
             left -= 1
 

@@ -31,8 +31,8 @@ CASES: dict[str, tuple[list[int], str, int | None, int]] = {
 }
 
 
-def killed(root: Path, work: str, step: int | str) -> int:
-    """How the command ended that was to be killed before that step."""
+def killed(root: Path, work: str, step: int | str) -> tuple[int, str]:
+    """How the command ended that was to be killed before that step, and the step's kind."""
     done = subprocess.run(
         [sys.executable, ssh_project.__file__, root, work, str(step)],
         capture_output=True,
@@ -41,7 +41,7 @@ def killed(root: Path, work: str, step: int | str) -> int:
         env={**os.environ, "SHIPWAY_MIRROR": "off"},
     )
     assert done.returncode in (0, -9), done.stderr
-    return done.returncode
+    return done.returncode, done.stdout.strip()
 
 
 def again(project: Project, work: str) -> None:
@@ -72,7 +72,7 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
 ) -> None:
     before, work, old, new = CASES[name]
     prepared = tmp_path / "prepared"
-    tried = 0
+    tried, kinds = 0, set()
     for step in itertools.chain(["outcome"], itertools.count()):
         root = tmp_path / "at"
         shutil.rmtree(root, ignore_errors=True)
@@ -88,10 +88,11 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
         else:
             shutil.copytree(prepared, root, symlinks=True)
         project = ssh_project.project_at(root)
-        end = killed(root, work, step)
+        end, kind = killed(root, work, step)
         if end == 0:
             break  # it has fewer steps than that: all were tried
         tried += end == -9
+        kinds.add(kind)
         assert live(root) <= {old, new}
         site = Site(project, "prod")
         site.recover()
@@ -107,3 +108,5 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
             assert_tidy(host)
     record_counts(f"{name}, on two hosts: killed before each step", tried)
     assert tried >= 4
+    assert {"Seal", "Point"} <= kinds
+    assert ("Patch" in kinds) == (name == "promote that prunes")
