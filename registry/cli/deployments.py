@@ -182,7 +182,7 @@ def _list(found: Status) -> Table:
 def _back(one: TargetStatus) -> str:
     if one.rollback is None:
         return "nothing to roll back to"
-    ready = "ready" if one.rollback_ready else "to be sent again"
+    ready = "ready" if one.rollback_ready else "not ready"
     return f"back to {one.rollback.model}/{one.rollback.version}: {ready}"
 
 
@@ -190,6 +190,8 @@ def _notes(one: TargetStatus) -> Iterator[str]:
     if one.problem:
         yield one.problem
     yield from fleets.problems(one)
+    if one.rollback and one.rollback_problem:
+        yield f"rollback to {one.rollback.model}/{one.rollback.version}: {one.rollback_problem}"
     if one.attempt is not None:
         started, ended = one.attempt.started, one.attempt.ended
         what = f"{started.kind} of {started.model}/{started.version} (serial {started.serial})"

@@ -152,7 +152,13 @@ def rollback(
     session.emit(lambda: deployments.outcome_json(outcome), lambda: deployments.outcome(outcome))
 
 
-def status(context: typer.Context, env: Env = None) -> None:
+def status(
+    context: typer.Context,
+    env: Env = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read releases back, live and to roll back to, and check them.")
+    ] = False,
+) -> None:
     """Show what is live where, and how it is.
 
     Environment by target: version, age, health, skew and rollback readiness.
@@ -161,7 +167,11 @@ def status(context: typer.Context, env: Env = None) -> None:
     from shipway.registry.verbs.status import status
 
     session = Session.of(context)
-    found = status(session.placed, env)
+    if deep:
+        with session.observing() as observer, observer.phase("reading releases back"):
+            found = status(session.placed, env, deep=True)
+    else:
+        found = status(session.placed, env)
     session.emit(
         lambda: deployments.status_json(found), lambda: deployments.status(found, grid=sys.stdout.isatty())
     )

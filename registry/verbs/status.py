@@ -13,11 +13,10 @@ from shipway.registry.ledger import owner
 from shipway.registry.ledger.events import Event, Place, Started
 from shipway.registry.ledger.ledger import Head, Ledger
 from shipway.registry.nouns import Digest, Json
+from shipway.registry.verbs.readiness import damaged, known, listed, told, unready
 from shipway.targets.deliveries.base import Delivery
 from shipway.targets.deliveries.fleet import each
 from shipway.targets.steps import Pointer
-
-_NAMED = 10  # hosts of a fleet that ``problem`` names; ``hosts`` has all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,10 @@ class TargetStatus:
     whole by names and sizes; ``problem`` says what is wrong otherwise. A fleet is healthy while no more of
     its ``hosts`` lag or are out of reach than may fail in a promotion (``failures`` in ``deploy.yaml``), and
     at least one serves; ``problem`` names them in any case. ``rollback_to`` is the version that a rollback
-    would restore (``rollback`` names it in full), ``rollback_ready`` whether it is still at the destination:
-    on every host that answers. ``attempt`` is the newest deployment where that is not what is live: it
-    failed, or it runs, or it was killed. ``skew``: another target of the environment serves another version
-    of the model.
-    ``mirrored``: MLflow's alias shows the same.
+    would restore (``rollback`` names it in full), ``rollback_ready`` whether it is still at the destination,
+    on every host that answers, and ``rollback_problem`` what is in the way. ``attempt`` is the newest
+    deployment where that is not what is live: it failed, or it runs, or it was killed. ``skew``: another
+    target of the environment serves another version of the model. ``mirrored``: MLflow's alias shows it too.
     """
 
     model: str | None = None
@@ -56,6 +54,7 @@ class TargetStatus:
     problem: str = ""
     rollback: Started | None = None
     rollback_ready: bool = False
+    rollback_problem: str = ""
     attempt: Event | None = None
     skew: bool = False
     mirrored: bool = True
@@ -78,6 +77,7 @@ class TargetStatus:
             "rollback_to": self.rollback_to,
             "rollback_serial": self.rollback.serial if self.rollback else None,
             "rollback_ready": self.rollback_ready,
+            "rollback_problem": self.rollback_problem,
             "attempt": self.attempt.to_json() if self.attempt else None,
             "skew": self.skew,
             "mirrored": self.mirrored,
@@ -85,11 +85,17 @@ class TargetStatus:
         }
 
 
-def status(project: Project, environment: str | None = None) -> dict[str, dict[str, TargetStatus]]:
-    """Every target's status by environment. Has a lagging mirror try again. Raises UsageError."""
+def status(
+    project: Project, environment: str | None = None, *, deep: bool = False
+) -> dict[str, dict[str, TargetStatus]]:
+    """Every target's status by environment. Has a lagging mirror try again. Raises UsageError.
+
+    ``deep`` reads back what is live and what a rollback would restore, every byte, and runs the golden check
+    of both where ``gate: {check: true}``.
+    """
     names = [environment] if environment is not None else list(project.config.environments)
     found = {
-        Place(name, target): look(project, name, target)
+        Place(name, target): look(project, name, target, deep=deep)
         for name in names
         for target in project.environment(name).targets
     }
@@ -107,8 +113,11 @@ def status(project: Project, environment: str | None = None) -> dict[str, dict[s
     }
 
 
-def look(project: Project, environment: str, target: str) -> TargetStatus:
-    """One target's status, from a fixed number of documents however long the ledger is."""
+def look(project: Project, environment: str, target: str, *, deep: bool = False) -> TargetStatus:
+    """One target's status, from a fixed number of documents however long the ledger is.
+
+    ``deep`` reads what is live, and what a rollback would restore, back at the destination.
+    """
     place, ledger = Place(environment, target), Ledger(project.store.objects)
     head = ledger.head(place)
     serial, candidate = head.standing.live, head.standing.candidate
@@ -119,7 +128,7 @@ def look(project: Project, environment: str, target: str) -> TargetStatus:
     rollback = ledger.started(place, candidate) if candidate is not None else None
     found = _Found()
     try:
-        found = _ask(project, place, live, rollback)
+        found = _ask(project, place, live, rollback, deep)
     except ShipwayError as error:  # one destination that can't be asked must not hide the others
         found = _Found(problem=error.what)
     return TargetStatus(
@@ -132,7 +141,8 @@ def look(project: Project, environment: str, target: str) -> TargetStatus:
         healthy=found.healthy,
         problem=found.problem,
         rollback=rollback,
-        rollback_ready=found.ready,
+        rollback_ready=rollback is not None and found.answered and not found.unready,
+        rollback_problem=found.unready,
         attempt=attempt,
         hosts=found.hosts,
     )
@@ -144,43 +154,50 @@ class _Found:
 
     healthy: bool = False
     problem: str = ""
-    ready: bool = False
+    answered: bool = False
+    unready: str = ""
     hosts: Mapping[str, HostStatus] = field(default_factory=dict)
 
 
-def _ask(project: Project, place: Place, live: Started, rollback: Started | None) -> _Found:
+def _ask(project: Project, place: Place, live: Started, rollback: Started | None, deep: bool) -> _Found:
     """Ask a destination, or every host of a fleet at the same time."""
+    placement = project.placements(place.environment, [place.target])[place.target]
     delivery = project.delivery(place.environment, place.target)
     now = project.store.bundle(live.bundle)
-    then = project.store.bundle(rollback.bundle) if rollback is not None else None
+    then = known(project.store, rollback.bundle) if rollback is not None else None
+    check = placement.gate.check
 
-    def ask(_: str, host: Delivery) -> tuple[Pointer | None, str, bool]:
+    def ask(_: str, host: Delivery) -> tuple[Pointer | None, str, str]:
         pointer = host.pointer()
         problem = _lag(pointer, live, host.address)
         if not problem and not host.has(now):
             problem = f"files of {live.release} are missing at {host.address}"
-        return pointer, problem, then is not None and host.has(then)
+        if not problem and deep:
+            problem = damaged(host, now, check=check)
+        if rollback is None:
+            return pointer, problem, ""
+        return pointer, problem, unready(host, then, project.store, deep=deep, check=check)
 
     good, bad = each(delivery, ask)
     hosts = {name: HostStatus(at.serial if at else None, why) for name, (at, why, _) in good.items()}
     hosts |= {name: HostStatus(None, error.what) for name, error in bad.items()}
-    ready = bool(good) and all(ready for _, _, ready in good.values())
-    placement = project.placements(place.environment, [place.target])[place.target]
+    back = told({name: why for name, (_, _, why) in good.items()})
     names = placement.hosts
     if not names:
         problem = hosts[""].problem
-        return _Found(not problem, problem, ready)
+        return _Found(not problem, problem, bool(good), back)
     hosts = {name: hosts[name] for name in names}
     wrong = [name for name in names if hosts[name].problem]
     allowed = allowed_failures(placement.failures, len(names))
-    return _Found(len(wrong) <= min(allowed, len(names) - 1), _lagging(wrong, len(names)), ready, hosts)
+    return _Found(
+        len(wrong) <= min(allowed, len(names) - 1), _lagging(wrong, len(names)), bool(good), back, hosts
+    )
 
 
 def _lagging(wrong: list[str], hosts: int) -> str:
     if not wrong:
         return ""
-    more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-    return f"{len(wrong)} of {hosts} hosts do not serve it: {', '.join(wrong[:_NAMED])}{more}"
+    return f"{len(wrong)} of {hosts} hosts do not serve it: {listed(wrong)}"
 
 
 def _attempt(ledger: Ledger, head: Head) -> Event | None:

@@ -213,6 +213,7 @@ def test_status_of_an_environment_where_nothing_ever_was(plain: Project) -> None
         "rollback_to": None,
         "rollback_serial": None,
         "rollback_ready": False,
+        "rollback_problem": "",
         "attempt": None,
         "skew": False,
         "mirrored": True,
