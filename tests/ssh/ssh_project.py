@@ -1,8 +1,8 @@
 """A project whose destination is two hosts, and a command that is killed at one of its steps.
 
 Run as a program it is that command: FOLDER WORK STEP, where STEP is the number of the step before which the
-process is killed, having printed the step's kind, or "outcome": when all steps are done and nothing is recorded
-yet. It ends with 0 where there are not so many steps.
+process is killed, having printed the step's kind, or "outcome": when all steps are done and nothing is
+recorded yet. It ends with 0 where there are not so many steps.
 """
 
 from __future__ import annotations
