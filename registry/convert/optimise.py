@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, TextIO
 
 import onnx
 
@@ -46,12 +49,42 @@ def slim(model: onnx.ModelProto) -> onnx.ModelProto:
     )
     if not same or before.opset != after.opset:
         raise _refused("it changed the model's interface")
+    _show_same(model, slimmed)
+    return slimmed
+
+
+def begin(model: onnx.ModelProto) -> Callable[[], onnx.ModelProto]:
+    """Start ``slim`` in a thread, while others run the model; what comes back waits for its result.
+
+    Axes of ``model`` may be given other names meanwhile.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    made: Future[onnx.ModelProto] = Future()
+
+    def work() -> None:
+        try:
+            made.set_result(slim(copy))
+        except BaseException as error:  # whoever asks for the result is to have it
+            made.set_exception(error)
+
+    threading.Thread(target=work, name="optimise", daemon=True).start()
+
+    def finish() -> onnx.ModelProto:
+        slimmed = made.result()
+        _show_same(model, slimmed)
+        return slimmed
+
+    return finish
+
+
+def _show_same(model: onnx.ModelProto, slimmed: onnx.ModelProto) -> None:
+    """Give the inputs and outputs of ``slimmed`` the shapes that those of ``model`` have."""
     for kept, value in (
         *zip(model.graph.input, slimmed.graph.input, strict=False),
         *zip(model.graph.output, slimmed.graph.output, strict=False),
     ):
         value.CopyFrom(kept)
-    return slimmed
 
 
 def _refused(why: str) -> ConversionError:
@@ -64,8 +97,22 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger(_TOOL)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+    with contextlib.redirect_stdout(_Muted(sys.stdout)):
         try:
             yield
         finally:
             logger.setLevel(level)
+
+
+class _Muted:
+    """A stream as it was for all threads but this one, whose words are dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self._thread else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

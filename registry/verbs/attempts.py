@@ -7,7 +7,7 @@ with its reason: it is recorded with the version, or told where nothing worked.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,13 +58,15 @@ class Tried:
 class Proved:
     """A model at ``path`` whose first link passed, with the golden set that says so and the way to it.
 
-    ``layers``, for ``--bisect``: tensor to the layer of the trained model that it belongs to, where known.
+    ``slimmed`` waits for the optimised model, which is in the making. ``layers``, for ``--bisect``: tensor to
+    the layer of the trained model that it belongs to, where known.
     """
 
     model: onnx.ModelProto
     path: Path
     proof: GoldenSet
     link: Link
+    slimmed: Callable[[], onnx.ModelProto]
     toolchain: str
     repairs: tuple[Applied, ...]
     tried: tuple[Tried, ...]
@@ -94,7 +96,7 @@ def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: C
                 model, reference = way.convert(wish, source, mended, folder, bench)
             with clock.phase("verify"):
                 path = work / "proved.onnx"
-                proof, link = _measured(wish, model, reference, path)
+                proof, link, slimmed = _measured(wish, model, reference, path)
                 inside = layers.Inside(wish, way.toolchain, source, mended, folder, bench)
                 if wish.bisect and not link.passed:
                     link = dataclasses.replace(link, notes=(*link.notes, inside.explain(path, proof)))
@@ -105,7 +107,7 @@ def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: C
                 "one that you accept, raise convert.tolerance in deploy.yaml.",
             )
             named = inside.names() if wish.bisect else {}
-            return Proved(model, path, proof, link, way.name, applied, tuple(tried), named)
+            return Proved(model, path, proof, link, slimmed, way.name, applied, tuple(tried), named)
         except (ConversionError, VerificationError) as error:
             _as_given(error, wish, source)
             room.require(folder, f"{error.what}\n{error.why}")  # no way leads on where nothing can be written
@@ -230,9 +232,14 @@ def _ways(wish: Wish) -> Iterator[_Way]:
         yield _Way(toolchain, repaired=False)
 
 
-def _measured(wish: Wish, model: onnx.ModelProto, reference: Reference, path: Path) -> tuple[GoldenSet, Link]:
-    """Give the model readable axes, write it to ``path`` and hold it against the reference."""
-    from shipway.registry.convert import graph
+def _measured(
+    wish: Wish, model: onnx.ModelProto, reference: Reference, path: Path
+) -> tuple[GoldenSet, Link, Callable[[], onnx.ModelProto]]:
+    """Give the model readable axes, write it to ``path`` and hold it against the reference.
+
+    The model is optimised meanwhile, unless its data lie beside it: what comes last waits for that.
+    """
+    from shipway.registry.convert import graph, optimise
     from shipway.registry.verify import chain, golden
 
     tolerance = wish.config.allowed("fp32")
@@ -240,6 +247,7 @@ def _measured(wish: Wish, model: onnx.ModelProto, reference: Reference, path: Pa
     golden.check_inputs(asked, graph.info(model, 0).inputs)
     graph.name_axes(model, asked)
     interface = graph.info(model, 0)
+    slimmed = (lambda: model) if path.with_name(DATA).exists() else optimise.begin(model)
     samples = golden.read_samples(wish.samples, interface.inputs) if wish.samples else ()
     proof = chain.golden_set(
         reference,
@@ -252,7 +260,7 @@ def _measured(wish: Wish, model: onnx.ModelProto, reference: Reference, path: Pa
     reference.close()
     graph.name_output_axes(model, proof.seen())
     path.write_bytes(graph.to_bytes(model))
-    return proof, proof.link(path, "onnx", tolerance)
+    return proof, proof.link(path, "onnx", tolerance), slimmed
 
 
 def _nothing_worked(wish: Wish, tried: Sequence[Tried]) -> ShipwayError:

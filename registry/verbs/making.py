@@ -165,12 +165,12 @@ def _optimised(
     found: Proved, path: Path, links: list[Link], work: Path, tolerance: Tolerance, *, bisect: bool
 ) -> tuple[onnx.ModelProto, str]:
     """The leaner model, in place at ``path`` with its link added, or the same one and why it stays."""
-    from shipway.registry.convert import graph, optimise
+    from shipway.registry.convert import graph
 
     attempt = work / "optimised.onnx"
     model, proof = found.model, found.proof
     try:
-        leaner = optimise.slim(model)
+        leaner = found.slimmed()
         attempt.write_bytes(graph.to_bytes(leaner))
         link = proof.link(attempt, "optimised", tolerance)
     except ConversionError as error:
