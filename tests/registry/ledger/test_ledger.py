@@ -206,3 +206,22 @@ def test_documents_are_plain_json_with_stable_names(ledger: Ledger, objects: Cou
     raw = objects.get("ledger/prod/server/00000001.started.json")
     assert raw is not None
     assert json.loads(raw)["owner"]["pid"] == owner.this_process().pid
+
+
+@pytest.mark.parametrize("year", [2019, 2999])
+def test_an_owner_whose_clock_was_wrong_by_years_and_is_put_right_keeps_its_claim(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    claim = replace(started(1, by=DEAD), at=f"{year}-01-01T00:00:00.000Z")
+    ledger.claim(claim)
+    assert not owner.is_alive(*ledger.holder(claim)[:2])  # a time like that proves nothing
+    ledger.renew(claim)
+    assert owner.is_alive(*ledger.holder(claim)[:2])
+    with pytest.raises(ConflictError):
+        ledger.take_over(claim)
+    monkeypatch.setattr(owner, "now", lambda: f"{year}-06-01T00:00:00.000Z")  # wrong again
+    ledger.renew(claim)
+    monkeypatch.undo()
+    assert ledger.take_over(claim) == 1
+    with pytest.raises(ConflictError, match="taken over"):
+        ledger.check(claim)  # so that it touches nothing any more
