@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from shipway.registry.deploy import abreast
 from shipway.registry.deploy.plan import Move, Plan, Task
 from shipway.registry.deploy.rollout import Rollout
 from shipway.registry.errors import DeliveryError, ShipwayError
@@ -145,25 +146,31 @@ def _walk(
     confirm: Confirm | None,
     watch: Watch,
 ) -> None:
-    with observer.phase(f"{plan.kind} to {plan.environment}", plan.send or None) as progress:
-        for task in plan.tasks:
-            rollout = run.rollouts[task.target]
-            hosts = rollout.left(task.hosts)
-            if not hosts:
-                continue
-            began = time.monotonic()
-            watch("before", task)
-            if isinstance(task.step, Hold):
-                _hold(task, task.step, run.rollouts.values(), observer, confirm)
-                watch("after", task)
-                continue
-            if not isinstance(task.step, Send | Reuse | Patch | Gate):  # those are seen by nobody else
-                ledger.check(claims[task.target])
-            if isinstance(task.step, Point):
-                run.pointed.append(task.target)
-            rollout.perform(task.step, hosts, progress.advance)
+    def perform(task: Task) -> None:
+        rollout = run.rollouts[task.target]
+        hosts = rollout.left(task.hosts)
+        if not hosts:
+            return
+        began = time.monotonic()
+        watch("before", task)
+        if isinstance(task.step, Hold):
+            _hold(task, task.step, run.rollouts.values(), observer, confirm)
             watch("after", task)
-            run.seconds[task.target] = run.seconds.get(task.target, 0.0) + time.monotonic() - began
+            return
+        if not isinstance(task.step, Send | Reuse | Patch | Gate):  # those are seen by nobody else
+            ledger.check(claims[task.target])
+        if isinstance(task.step, Point):
+            run.pointed.append(task.target)
+        rollout.perform(task.step, hosts, progress.advance)
+        watch("after", task)
+        run.seconds[task.target] = run.seconds.get(task.target, 0.0) + time.monotonic() - began
+
+    with observer.phase(f"{plan.kind} to {plan.environment}", plan.send or None) as progress:
+        # Who cuts or counts at a step wants them one by one.
+        lanes, rest = abreast.split(plan.tasks) if watch is unwatched else ({}, plan.tasks)
+        abreast.run(lanes, perform)
+        for task in rest:
+            perform(task)
 
 
 def _hold(

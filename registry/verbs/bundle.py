@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shipway.registry import files
@@ -41,6 +43,20 @@ def build_bundle(
         return build(
             target, options, VerifiedModel(version, variant, tolerance), project.store, project.templates
         )
+
+
+def build_bundles(
+    project: Project, version: ModelVersion, targets: Sequence[str], observer: Observer = SILENT
+) -> dict[str, Manifest]:
+    """The same for several targets, built side by side: while one compresses, another hashes and writes.
+
+    Where one can't be built the others are built all the same; raises what the first of those met.
+    """
+    if len(targets) <= 1:
+        return {target: build_bundle(project, version, target, observer) for target in targets}
+    with ThreadPoolExecutor(len(targets), "shipway-bundle") as pool:
+        made = {t: pool.submit(build_bundle, project, version, t, observer) for t in targets}
+    return {target: future.result() for target, future in made.items()}
 
 
 def export(store: Store, manifest: Manifest, out: Path) -> None:

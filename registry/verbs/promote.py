@@ -35,7 +35,7 @@ def promote(
     says so. Raises UsageError, NotFoundError, VerificationError, ConversionError (a target can't run it),
     ConflictError, DeliveryError.
     """
-    from shipway.registry.verbs.bundle import build_bundle
+    from shipway.registry.verbs.bundle import build_bundles
 
     refuse_blank(accept)
     if not dry_run:
@@ -44,7 +44,8 @@ def promote(
     version = resolve(project, ref)
     refuse_wrong_numbers(project, version, site.targets, accept)
     refuse_untried(project, version, site, accept)
-    goals = {target: Goal(build_bundle(project, version, target, observer)) for target in site.targets}
+    bundles = build_bundles(project, version, site.targets, observer)
+    goals = {target: Goal(bundle) for target, bundle in bundles.items()}
     if not dry_run:
         site.recover(observer)
     refuse_other_model(site, version, named=bool(targets))

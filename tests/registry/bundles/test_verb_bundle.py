@@ -14,8 +14,8 @@ from shipway.registry.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from shipway.registry.nouns import File
-from shipway.registry.verbs.bundle import build_bundle, export
+from shipway.registry.nouns import Digest, File
+from shipway.registry.verbs.bundle import build_bundle, build_bundles, export
 from shipway.targets.manifest import Manifest
 
 
@@ -32,6 +32,21 @@ def test_a_bundle_is_in_the_store_under_its_digest(placed: Any) -> None:
     for file in manifest.files:
         assert blob(store, file).stat().st_size == file.size
     assert build_bundle(placed.project, placed.version, "jetson") == manifest
+
+
+def test_bundles_built_side_by_side_are_those_built_alone(placed: Any) -> None:
+    together = build_bundles(placed.project, placed.version, ["mobile", "jetson"])
+    assert list(together) == ["mobile", "jetson"]
+    for target, manifest in together.items():
+        assert build_bundle(placed.project, placed.version, target) == manifest
+        for file in manifest.files:
+            assert Digest.of(blob(placed.project.store, file).read_bytes()) == file.digest
+    assert build_bundles(placed.project, placed.version, ["jetson"]) == {"jetson": together["jetson"]}
+
+
+def test_of_several_bundles_the_first_that_fails_is_told(placed: Any) -> None:
+    with pytest.raises(NotFoundError, match="no fp16 form"):
+        build_bundles(placed.project, placed.version, ["jetson", "half", "small"])
 
 
 def test_a_precision_that_the_version_lacks_is_named(placed: Any) -> None:
