@@ -13,7 +13,7 @@ from shipway.registry.nouns import Json, ModelVersion
 from shipway.registry.units import format_age, format_ago, format_size
 
 if TYPE_CHECKING:
-    from shipway.registry.deploy.plan import Plan, Task
+    from shipway.registry.deploy.plan import Move, Plan, Task
     from shipway.registry.deploy.site import Outcome
     from shipway.registry.ledger.events import Event
     from shipway.registry.verbs.status import TargetStatus
@@ -84,7 +84,7 @@ def plan(done: Outcome) -> Iterator[Block]:
                 manifest.precision,
                 _worst(done.version, manifest.precision),
                 format_size(manifest.size),
-                format_size(move.send),
+                _to_send(move),
                 Cell("live already", "dim") if move.unchanged else fits,
             )
         )
@@ -94,7 +94,12 @@ def plan(done: Outcome) -> Iterator[Block]:
     for move in done.plan.moves:
         yield from fleets.plan(move)
     yield from _steps(done.plan)
-    yield f"{len(done.plan.tasks)} steps, {format_size(done.plan.send)} to send. Nothing was changed."
+    yield f"{len(done.plan.tasks)} steps, {_to_send(done.plan)} to send. Nothing was changed."
+
+
+def _to_send(what: Plan | Move) -> str:
+    """A file that is made of another one there is counted whole: nobody has compared the two yet."""
+    return f"at most {format_size(what.send)}" if what.patches else format_size(what.send)
 
 
 def _steps(plan: Plan) -> Iterator[str]:
