@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from shipway.registry.deploy.waves import batches
 from shipway.registry.ledger.events import Kind
@@ -330,17 +331,24 @@ def _rank(step: Step) -> int:
 
 
 def _missing(want: Wanted, found: Found) -> list[Send | Patch]:
-    """What has to be sent to a host: whole, or as what differs from a file that it has at the same path."""
+    """What has to be sent to a host: whole, or as what differs from a file of the same name there."""
     steps: list[Send | Patch] = []
     for file in want.release.manifest.files:
         if file.digest in found.held:
             continue
-        bases = [base for base in found.bases if base.path == file.path]
-        if bases and file.size > _LEAST and file.path.endswith(_PATCHED):
-            steps.append(Patch(want.release, file, bases[0]))
+        base = _like(file, found.bases)
+        if base and file.size > _LEAST and file.path.endswith(_PATCHED):
+            steps.append(Patch(want.release, file, base))
         else:
             steps.append(Send(want.release, file))
     return steps
+
+
+def _like(file: File, bases: Sequence[File]) -> File | None:
+    """What a file is most like: one at its path, or one of its name, as a path may hold the version's number."""
+    name = PurePosixPath(file.path).name
+    alike = [base for base in bases if PurePosixPath(base.path).name == name]
+    return next((base for base in alike if base.path == file.path), alike[0] if alike else None)
 
 
 def _move_json(move: Move) -> Json:

@@ -120,6 +120,16 @@ def test_weights_are_patched_where_a_host_holds_others_at_the_same_path() -> Non
     assert made.to_json()["patches"] == 1
 
 
+def test_weights_at_another_path_are_found_by_their_name() -> None:
+    """As in a model repository of Triton: ``models/ocr/2/model.onnx``."""
+    wanted = file("models/ocr/2/model.onnx", "new")
+    release = Release(replace(RELEASE.manifest, files=(wanted,)))
+    other, named = file("models/ocr/1/other.onnx", "old"), file("models/ocr/1/model.onnx", "old")
+    there = seen(replace(FOUND, bases=(other, named, replace(named, path="old/model.onnx"))))
+    made = plan_promotion("promote", "prod", [Wanted("one", release)], {"one": there})
+    assert made.tasks[1].step == Patch(release, wanted, named)
+
+
 def test_a_placed_release_is_checked_and_sends_nothing() -> None:
     made = plan(seen(replace(FOUND, placed=True)), restores=1)
     assert shape(made) == "Seal Point Gate"
