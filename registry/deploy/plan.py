@@ -345,7 +345,7 @@ def _missing(want: Wanted, found: Found) -> list[Send | Patch]:
 
 
 def _like(file: File, bases: Sequence[File]) -> File | None:
-    """What a file is most like: one at its path, or one of its name, as a path may hold the version's number."""
+    """What a file is most like: one at its path, or one of its name, as a path may hold the version."""
     name = PurePosixPath(file.path).name
     alike = [base for base in bases if PurePosixPath(base.path).name == name]
     return next((base for base in alike if base.path == file.path), alike[0] if alike else None)
