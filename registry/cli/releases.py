@@ -129,6 +129,7 @@ def rollback(
     target: Targets = None,
     to_version: Annotated[int | None, typer.Option(metavar="V", help="Which one, if not the last.")] = None,
     reason: Reason = "",
+    accept: Accept = None,
     dry_run: DryRun = False,
 ) -> None:
     """Make the last healthy release live again.
@@ -146,6 +147,7 @@ def rollback(
             targets=target or (),
             to_version=to_version,
             reason=reason,
+            accept=accept,
             dry_run=dry_run,
             observer=observer,
         )

@@ -9,6 +9,7 @@ from shipway.registry.deploy.site import Goal, Outcome, Site
 from shipway.registry.errors import NotFoundError
 from shipway.registry.ledger.events import LIVE, Place, Started
 from shipway.registry.observe import SILENT, Observer
+from shipway.registry.verbs.promote import refuse_blank
 
 
 def rollback(
@@ -18,14 +19,18 @@ def rollback(
     targets: Sequence[str] = (),
     to_version: int | None = None,
     reason: str = "",
+    accept: str | None = None,
     dry_run: bool = False,
     observer: Observer = SILENT,
 ) -> Outcome:
     """Make the last healthy release before the live one live again, or the newest of ``to_version``.
 
-    Goes for the targets named, or for all on which something is live; either all of them or none. Raises
-    UsageError, NotFoundError where one of them has nothing to go back to, ConflictError, DeliveryError.
+    Goes for the targets named, or for all on which something is live; either all of them or none. ``accept``
+    is the reason for going past gates that do not pass: a server that is down must not keep what is bad live.
+    Raises UsageError, NotFoundError where one of them has nothing to go back to, ConflictError and
+    DeliveryError.
     """
+    refuse_blank(accept)
     site = Site(project, environment, targets)
     if not dry_run:
         site.recover(observer)
@@ -37,7 +42,7 @@ def rollback(
         target: Goal(project.store.bundle(started.bundle), started.serial)
         for target, started in found.items()
     }
-    plan = site.plan("rollback", goals, reason=reason)
+    plan = site.plan("rollback", goals, reason=reason, accept=accept)
     deployments = () if dry_run else site.carry_out(plan, observer=observer)
     return Outcome(plan, deployments)
 

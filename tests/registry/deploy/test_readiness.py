@@ -12,8 +12,9 @@ import pytest
 from deploy_scene import CONFIG, assert_live_is_whole, bundle, live_versions, project_at, put_live
 
 from shipway.registry.config.project import Project
-from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, ShipwayError
+from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, ShipwayError, UsageError
 from shipway.registry.store.folder import FolderObjects
+from shipway.registry.verbs.history import history
 from shipway.registry.verbs.rollback import rollback
 from shipway.registry.verbs.status import TargetStatus, status
 from shipway.targets.manifest import Manifest
@@ -130,6 +131,16 @@ def test_a_release_that_does_not_load_is_not_ready(tmp_path: Path) -> None:
     assert "The golden check of ocr/1 (jetson-ort) did not pass" in found.rollback_problem
     with pytest.raises(DeliveryError, match="golden check of ocr/1"):
         rollback(project, "prod")
+    assert live_versions(project) == {"one": 2, "two": 2}
+    rollback(project, "prod", accept="worse than nothing")
+    assert live_versions(project) == {"one": 1, "two": 1}
+    newest = history(project, "prod", "one")[0]
+    assert newest.started.accept == "worse than nothing"
+    assert newest.ended is not None
+    assert "accepted though gate check failed" in newest.ended.detail
+    with pytest.raises(UsageError, match="blank"):
+        rollback(project, "prod", accept=" ")
+    put_live(project, bundle(project, 2))
     # Where the environment asks for no check at the destination, none is run.
     assert seen(project_at(tmp_path, gate="{}"), deep=True).rollback_ready
 
