@@ -187,7 +187,7 @@ def _optimised(
 def _variant(wish: Wish, precision: str, path: Path, found: Proved, work: Path, folder: Path) -> Variant:
     """The first recipe whose numbers pass. Raises VerificationError naming who asks for the precision."""
     from shipway.registry.convert import graph, variants
-    from shipway.registry.verify import parity
+    from shipway.registry.verify import chain, golden, parity
 
     proof, tolerance = found.proof, wish.config.allowed(precision)
     place = folder / catalog.location(File("model.onnx", Digest(""), 0), precision)
@@ -203,7 +203,14 @@ def _variant(wish: Wish, precision: str, path: Path, found: Proved, work: Path, 
 
     tried: list[Link] = []
     failures: list[str] = []
-    for recipe in variants.recipes(precision, graph.load(path), proof.cases if wish.samples else ()):
+    model, real = graph.load(path), wish.samples is not None
+    cases = proof.cases
+    if not real:
+        made = golden.pictures(
+            graph.info(model, 0).inputs, proof.sizes[-1], graph.id_limits(model), seed=chain.SEED
+        )
+        cases = tuple(made) or cases
+    for recipe in variants.recipes(precision, model, cases, real=real):
         try:
             model, note = recipe.make(path, judge)
             attempt.write_bytes(graph.to_bytes(model))

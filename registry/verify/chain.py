@@ -20,7 +20,6 @@ from shipway.registry.verify.parity import Array
 from shipway.registry.verify.reference import Reference
 
 SEED = 20240229  # any number will do, as long as it is always the same
-_CONTRASTS = (10, 20, 40, 80)  # of the pictures that are tried where noise gives nearly nothing
 _RESOLUTION = 100  # outputs should vary by this many times what they may be off, or the check says little
 
 
@@ -138,7 +137,7 @@ def _seeded_runs(
         except ConversionError:
             notes.append(f"the model does not run with {_listed(grown)}")
     pictures = any(golden.is_picture(spec) for spec in inputs)
-    for contrast in _CONTRASTS if pictures else (None,):
+    for contrast in golden.CONTRASTS if pictures else (None,):
         if _is_telling([run.outputs for run in runs], tolerance):
             break
         runs.insert(0, run(sizes, contrast))  # the case that tells most is the one to travel

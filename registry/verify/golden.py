@@ -23,6 +23,7 @@ Case = dict[str, Array]
 
 GRID_STEP = 2.0**-7  # floats are (q - 128) * GRID_STEP: -1 to 0.992, the range of normalised images
 GRID_ZERO = 128
+CONTRASTS = (10, 20, 40, 80)  # levels: of the pictures that are made
 MAX_SAMPLES = 64  # more say little more and take long
 
 _IMAGE_SIZES = (64, 224, 256, 320, 512, 640)  # multiples of 32, as detectors want; small first
@@ -143,6 +144,19 @@ def make_case(
         random = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
         case[spec.name] = _values(spec, shape, random, (limits or {}).get(spec.name), contrast)
     return case
+
+
+def pictures(
+    inputs: Sequence[TensorSpec], sizes: Mapping[str, int], limits: Mapping[str, int], *, seed: int
+) -> list[Case]:
+    """Eight cases of lines of made-up letters, faint to strong: nearer to what image models are given than
+    noise is. None where no input is a picture."""
+    if not any(is_picture(spec) for spec in inputs):
+        return []
+    return [
+        make_case(inputs, sizes, seed=seed + index, limits=limits, contrast=contrast)
+        for index, contrast in enumerate(2 * CONTRASTS)
+    ]
 
 
 def _values(

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from shipway.registry.convert.running import Asks
 from shipway.registry.convert.source import Source
 from shipway.registry.convert.toolchains import Toolchain
 from shipway.registry.errors import ConversionError, VerificationError
+from shipway.registry.nouns import ModelVersion
 from shipway.registry.verbs.register import register
 from shipway.registry.verify import measure, slice
 
@@ -168,34 +170,84 @@ def test_a_program_that_paddle_can_not_read(
     assert project.store.versions("mixed") == []
 
 
+def both(project: Project, ppocr_models: dict[str, Path]) -> tuple[ModelVersion, dict[str, Any]]:
+    """PP-OCRv4's recogniser in fp32 and int8: the version, and a session of each."""
+    assets = [ppocr_models["dictionary"]]
+    version = register(project, ppocr_models["rec"], "ocr-rec", assets=assets).version
+    sessions = {v.precision: measure.session(project.store.open(v.files[0])) for v in version.variants}
+    return version, sessions
+
+
+def asking_for_int8(root: Path, **convert: object) -> Project:
+    targets = {"web": {"kind": "browser-wasm", "precision": "int8"}}
+    return load_text(json.dumps({"project": "demo", "targets": targets, "convert": convert}), root)
+
+
+def readings(
+    sessions: dict[str, Any],
+    ppocr_models: dict[str, Path],
+    rendered: ModuleType,
+    draw: Callable[[str, int], np.ndarray],
+) -> tuple[int, int]:
+    """Of a hundred lines: how many int8 reads as fp32 does, spaces counted, and how many fp32 reads right."""
+    signs = ppocr_models["dictionary"].read_text(encoding="utf-8").splitlines()
+    same = right = 0
+    for index, text in enumerate(rendered.lines()):
+        picture = draw(text, index)
+        expected, found = (rendered.read(sessions[name], signs, picture) for name in ("fp32", "int8"))
+        same += found == expected
+        right += expected.replace(" ", "") == text.replace(" ", "")
+    return same, right
+
+
 def test_int8_of_real_recognition_reads_the_same_text(
-    ppocr_models: dict[str, Path], tmp_path: Path, rendered: ModuleType
+    project: Project, ppocr_models: dict[str, Path], tmp_path: Path, rendered: ModuleType
 ) -> None:
-    both = {"web": {"kind": "browser-wasm", "precision": "int8"}}
-    project = load_text(json.dumps({"project": "demo", "targets": both}), tmp_path)
-    dictionary = ppocr_models["dictionary"]
-    version = register(project, ppocr_models["rec"], "ocr-rec", assets=[dictionary]).version
+    """As PP-OCR's own detector cuts lines out, and with a margin of 5 columns."""
+    version, sessions = both(asking_for_int8(tmp_path), ppocr_models)
     small, full = version.variant("int8"), version.variant("fp32")
     assert small is not None
     assert full is not None
-    assert small.size < 0.6 * full.size
-    output = small.links[0].outputs[0]
+    assert small.size < 0.3 * full.size
+    [output] = small.links[0].outputs
     assert small.links[0].passed
     assert output.cosine > 0.999
-    assert output.top1 == 1.0
     assert set(version.extra["latency_ms"]) == {"fp32", "int8"}
     assert all(milliseconds > 0.1 for milliseconds in version.extra["latency_ms"].values())
+    said = [link.notes for link in small.links]
+    assert said == [("weights in int8, arithmetic in float32",)]
 
-    signs = project.store.open(version.assets[0]).read_text(encoding="utf-8").splitlines()
-    exact, narrow = (measure.session(project.store.open(variant.files[0])) for variant in (full, small))
-    same = right = 0
-    for index, text in enumerate(rendered.lines()):
-        picture = rendered.image(text, index)
-        expected, found = (rendered.read(session, signs, picture) for session in (exact, narrow))
-        same += found == expected
-        right += expected.replace(" ", "") == text.replace(" ", "")
-    assert same >= 95
-    assert right >= 80  # what both read is the text
+    detecting = register(project, ppocr_models["det"], "ocr-det").version.variant("fp32")
+    assert detecting is not None
+    detector = measure.session(project.store.open(detecting.files[0]))
+    for name, draw in {
+        "cut out by the detector": lambda text, index: rendered.crop(text, index, detector),
+        "a margin of 5": lambda text, index: rendered.image(text, index, 5),
+    }.items():
+        same, right = readings(sessions, ppocr_models, rendered, draw)
+        print(f"{name}: {same} of 100 read as fp32 reads them, which reads {right} right")
+        assert same >= 95, name
+        assert right >= 85, name  # what both read is the text
+
+
+@pytest.mark.real  # it looks for the weights that int8 spoils: half a minute
+def test_int8_under_a_narrow_gate_reads_every_rendering_the_same(
+    ppocr_models: dict[str, Path], tmp_path: Path, rendered: ModuleType
+) -> None:
+    """Also with a margin so wide that the recogniser wavers whether it is a space."""
+    narrow = asking_for_int8(tmp_path, tolerance_int8={"atol": 0.01, "rtol": 0.02})
+    version, sessions = both(narrow, ppocr_models)
+    small, full = version.variant("int8"), version.variant("fp32")
+    assert small is not None
+    assert full is not None
+    assert small.size < 0.45 * full.size
+    [note] = [note for note in small.links[0].notes if "weights are float16" in note]
+    for margin in (5, 12):
+        same, _ = readings(
+            sessions, ppocr_models, rendered, lambda t, i, margin=margin: rendered.image(t, i, margin)
+        )
+        print(f"a margin of {margin}: {same} of 100 ({small.size:,} bytes, {note})")
+        assert same >= 95, margin
 
 
 INTERPOLATE = """
