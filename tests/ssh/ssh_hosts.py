@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -81,17 +82,21 @@ def running(
     listen: str = "127.0.0.1",
     port: int | None = None,
     namespace: str | None = None,
+    within: Sequence[str] = (),
     more: str = "",
 ) -> Iterator[Host]:
-    """An sshd with a host key of its own that lets ``client_key`` in; afterwards its processes are gone."""
-    folder.mkdir(parents=True)
+    """An sshd with a host key of its own that lets ``client_key`` in; afterwards its processes are gone.
+
+    ``within`` is a command that runs the one that follows it in another world.
+    """
+    folder.mkdir(parents=True, exist_ok=True)  # of a host that comes back
     make_key(folder / "host_key")
     shutil.copy(client_key.with_suffix(".pub"), folder / "authorized_keys")
     port = port or free_port()
     (folder / "sshd_config").write_text(_CONFIG.format(port=port, listen=listen, folder=folder, more=more))
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    command = [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
+    command = [*within, SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
     if namespace:
         command = ["ip", "netns", "exec", namespace, *command]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
@@ -146,7 +151,18 @@ def helpers(host: Host) -> list[int]:
     return found
 
 
-# networks
+# disks and networks
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of that size (``6m``), until the end of the block."""
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 @contextlib.contextmanager
@@ -178,14 +194,26 @@ class Wire:
     """A TCP proxy in front of a host: counts bytes, cuts the n-th connection after so many, or goes silent.
 
     ``cuts`` and ``stalls``: for each connection in turn, the bytes from the client after which it strikes.
+    ``loses``: for each connection in turn, how often the host is heard before its next words are kept back
+    and the connection ends. ``delay``: seconds before anything goes on, in both directions.
     """
 
-    def __init__(self, port: int, *, cuts: Sequence[int] = (), stalls: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        cuts: Sequence[int] = (),
+        stalls: Sequence[int] = (),
+        loses: Sequence[int] = (),
+        delay: float = 0.0,
+    ) -> None:
         self.sent = 0  # by the client, over all connections
         self.connections = 0
         self._upstream = port
         self._cuts = list(cuts)
         self._stalls = list(stalls)
+        self._loses = list(loses)
+        self._delay = delay
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -228,9 +256,10 @@ class Wire:
                 self._open += [client, server]
             cut = self._cuts[number] if number < len(self._cuts) else None
             stall = self._stalls[number] if number < len(self._stalls) else None
+            lose = self._loses[number] if number < len(self._loses) else None
             stalled = threading.Event()
             self._start(self._forward, client, server, cut, stall, stalled)
-            self._start(self._return, server, client, stalled)
+            self._start(self._return, server, client, lose, stalled)
 
     def _forward(
         self,
@@ -250,17 +279,26 @@ class Wire:
                 if stall is not None and seen >= stall:
                     stalled.set()
                     return  # nothing goes through any more, and nobody is told
+                time.sleep(self._delay)
                 server.sendall(data)
         _hang_up(client)
         _hang_up(server)
 
-    def _return(self, server: socket.socket, client: socket.socket, stalled: threading.Event) -> None:
+    def _return(
+        self, server: socket.socket, client: socket.socket, lose: int | None, stalled: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
-            while data := server.recv(1 << 16):
+            for heard in itertools.count():
+                data = server.recv(1 << 16)
+                if not data or heard == lose:
+                    break
+                time.sleep(self._delay)
                 if not stalled.is_set():
                     client.sendall(data)
         if not stalled.is_set():
             _hang_up(client)
+            if lose is not None:
+                _hang_up(server)
 
 
 def _hang_up(end: socket.socket) -> None:
