@@ -7,12 +7,16 @@ the package is not in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Digest, Json, TensorSpec
 from shipway.targets import squeeze
 from shipway.targets.base import BundlePlan, BundleWriter, RuntimeLimits, TargetOptions, VerifiedModel
@@ -104,14 +108,14 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
         options, limits = self.chosen, self.limits()
         graph = place_model(model, out)
         place_proof(model, out)
-        package = npm.tarball(
-            PACKAGE, options.runtime_version, options.runtime_integrity, options.runtime_tarball
-        )
-        for name, content in npm.read_members(package, list(_RUNTIME)).items():
-            out.write(_RUNTIME[name], content)
-            self._squeeze(_RUNTIME[name], content, squeeze.CODE, out)
-        for file in model.variant.files:
-            self._squeeze(file.path, out.open(file).read_bytes(), squeeze.WEIGHTS, out)
+        with self._squeezed_model(model, out):
+            package = npm.tarball(
+                PACKAGE, options.runtime_version, options.runtime_integrity, options.runtime_tarball
+            )
+            for name, content in npm.read_members(package, list(_RUNTIME)).items():
+                out.write(_RUNTIME[name], content)
+                if options.brotli and (copy := squeeze.copy(content, squeeze.CODE, keep=True)) is not None:
+                    out.write(f"{_RUNTIME[name]}.br", copy)
         values = {
             **facts(model),
             "runtime_version": options.runtime_version,
@@ -138,12 +142,29 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
         }
         return BundlePlan(graph, ("node", "check.mjs"), runtime)
 
-    def _squeeze(self, path: str, content: bytes, quality: int, out: BundleWriter) -> None:
-        if not self.chosen.brotli:
-            return
-        copy = squeeze.copy(content, quality, keep=quality == squeeze.CODE)
-        if copy is not None:
-            out.write(f"{path}.br", copy)
+    @contextlib.contextmanager
+    def _squeezed_model(self, model: VerifiedModel, out: BundleWriter) -> Iterator[None]:
+        """Compress the model's files while the block does something else, and add what is worth it."""
+        with tempfile.TemporaryDirectory(prefix="shipway-") as name, ThreadPoolExecutor(1) as pool:
+            copies = {
+                file: (path := Path(name, str(index)), pool.submit(_squeeze, out.open(file), path))
+                for index, file in enumerate(model.variant.files if self.chosen.brotli else ())
+            }
+            yield
+            for file, (path, worth) in copies.items():
+                if worth.result():
+                    out.add(f"{file.path}.br", path)
+
+
+def _squeeze(source: Path, target: Path) -> bool:
+    try:
+        return squeeze.copy_file(source, target, squeeze.WEIGHTS)
+    except OSError as error:
+        raise DeliveryError(
+            "The model can't be compressed for browsers.",
+            why=f"{error.strerror or error}: {error.filename or target.parent}",
+            remedy="Free space, or set TMPDIR to a folder that has some. Nothing was changed.",
+        ) from error
 
 
 def _types(specs: Sequence[TensorSpec]) -> list[dict[str, str]]:

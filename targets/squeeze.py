@@ -17,6 +17,7 @@ from shipway.registry.nouns import Digest
 CODE = 9  # of 11. ONNX Runtime's 14.2 MB: 2.67 MB in 2 s; 11 makes it 2.30 MB in 26 s
 WEIGHTS = 5  # PP-OCRv4 rec's 10.8 MB: 9.95 MB in 0.2 s; 9 gains 0.1 % more in 6 s
 _WORTH = 0.97  # of the original's size: a copy that saves less is not worth its room
+_CHUNK = 1 << 22  # bytes
 _WINDOW = 24  # bits, the largest that every browser takes
 
 
@@ -42,6 +43,21 @@ def copy(content: bytes, quality: int, *, keep: bool = False) -> bytes | None:
         with contextlib.suppress(OSError):  # a help, never a need
             files.write_atomic(kept, squeezed)
     return bytes(squeezed)
+
+
+def copy_file(source: Path, target: Path, quality: int) -> bool:
+    """Compress ``source`` into ``target``, in bounded memory; the same bytes that ``copy`` gives.
+
+    Returns whether it is worth its room. Raises OSError.
+    """
+    import brotli
+
+    compressor = brotli.Compressor(quality=quality, lgwin=_WINDOW)
+    with source.open("rb", buffering=0) as reader, target.open("wb") as writer:
+        while chunk := reader.read(_CHUNK):
+            writer.write(compressor.process(chunk))
+        writer.write(compressor.finish())
+    return target.stat().st_size <= _WORTH * source.stat().st_size
 
 
 def _cache_folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from shipway.registry.errors import ConfigError
+from shipway.registry.errors import ConfigError, DeliveryError
 from shipway.targets import npm, squeeze
 from shipway.targets.browser_wasm import INTEGRITY, PACKAGE, PINNED, BrowserOptions
 
@@ -62,6 +63,31 @@ def test_compressed_copies_lie_beside_the_runtime_and_the_model(
     assert copies["ort/ort-wasm-simd-threaded.wasm.br"] < wasm.size / 5
     plain = made.build("browser-wasm", brotli=False)
     assert not any(file.path.endswith(".br") for file in plain.files)
+
+
+def test_a_model_is_compressed_in_pieces_to_the_same_bytes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number, content in enumerate((b"", bytes(9_000_000), rng.bytes(100), rng.bytes(5_000_000))):
+        source, target = tmp_path / f"{number}.onnx", tmp_path / f"{number}.br"
+        source.write_bytes(content)
+        worth = squeeze.copy_file(source, target, squeeze.WEIGHTS)
+        assert brotli.decompress(target.read_bytes()) == content
+        whole = squeeze.copy(content, squeeze.WEIGHTS)
+        assert worth == (whole is not None)
+        assert not worth or target.read_bytes() == whole
+
+
+def test_no_room_for_a_compressed_copy_is_told(
+    make_version: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path, quality: int) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(squeeze, "copy_file", full)
+    with pytest.raises(DeliveryError, match="can't be compressed") as caught:
+        make_version().build("browser-wasm")
+    assert "No space left on device" in caught.value.why
+    assert "TMPDIR" in caught.value.remedy
 
 
 def test_copies_are_made_again_where_the_kept_ones_are_damaged(
