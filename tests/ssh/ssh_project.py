@@ -38,13 +38,15 @@ environments:
       ssh: {{known_hosts: known_hosts, keys: [key]}}
       gate: {{check: true}}
       keep: {keep}
+      {more}
 """
 
 
-def write_project(root: Path, user: str, hosts: Sequence[str], keep: int = 1) -> Project:
+def write_project(root: Path, user: str, hosts: Sequence[str], keep: int = 1, more: str = "") -> Project:
+    """``more``: keys of the placement, ``waves`` say."""
     root.mkdir(parents=True, exist_ok=True)
     listed = ", ".join(f"'{host}'" for host in hosts)
-    text = CONFIG.format(user=user, root=root / "hosts", hosts=listed, keep=keep)
+    text = CONFIG.format(user=user, root=root / "hosts", hosts=listed, keep=keep, more=more)
     (root / "deploy.yaml").write_text(text)
     return load_text(text, root)
 

@@ -27,6 +27,7 @@ CASES: dict[str, tuple[list[int], str, int | None, int]] = {
     # name: (versions promoted before, what is killed, live before, live after)
     "first promote": ([], "1", None, 1),
     "promote that prunes": ([1, 2, 3], "4", 3, 4),
+    "promote in waves": ([1], "2", 1, 2),
     "rollback": ([1, 2], "rollback", 2, 1),
 }
 
@@ -78,7 +79,10 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
         shutil.rmtree(root, ignore_errors=True)
         if not prepared.exists():
             project = ssh_project.write_project(
-                root, USER, [f"127.0.0.1:{sshd.port}", f"localhost:{sshd.port}"]
+                root,
+                USER,
+                [f"127.0.0.1:{sshd.port}", f"localhost:{sshd.port}"],
+                more="waves: [1, 1]" if name == "promote in waves" else "",
             )
             (root / "known_hosts").write_text(sshd.known() + sshd.known().replace("127.0.0.1", "localhost"))
             shutil.copy(client_key, root / "key")
@@ -109,4 +113,4 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
     record_counts(f"{name}, on two hosts: killed before each step", tried)
     assert tried >= 4
     assert {"Seal", "Point"} <= kinds
-    assert ("Patch" in kinds) == (name == "promote that prunes")
+    assert ("Patch" in kinds) == name.startswith("promote ")

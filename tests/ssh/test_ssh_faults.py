@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ssh_hosts import Host, Wire, helpers
+from ssh_hosts import Host, Wire, helpers, small_disk
 from ssh_scene import (
     HASTE,
     Connected,
@@ -135,16 +133,6 @@ def test_a_part_that_was_spoilt_on_the_host_is_sent_anew(
         delivery.perform(Send(release, weights(release)))
         delivery.perform(Seal(release))
     assert_whole(host.root, release)
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_sent(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 import ssh_project
 from deploy_scene import assert_ledger_is_sound, assert_live_is_whole, bundle, put_live
-from ssh_hosts import USER, Host, helpers, network, running
+from ssh_hosts import USER, Host, descendants, free_port, helpers, network, running
+from ssh_scene import Shelf, assert_whole, connect, deploy, place, pointer
 
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
@@ -22,6 +24,7 @@ from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import ConfigError, DeliveryError
 from shipway.registry.ledger import owner
 from shipway.registry.ledger.ledger import Ledger
+from shipway.registry.verbs.status import look
 from shipway.targets.deliveries.fleet import Fleet
 from shipway.targets.steps import Hold, Point, Seal
 
@@ -148,6 +151,98 @@ def test_a_fleet_that_was_pointed_in_part_when_its_client_died_is_undone(project
     Site(project, "prod").recover()
     assert versions(project) == [1, 1, 1]
     assert_ledger_is_sound(project)
+
+
+@real
+def test_each_host_goes_back_to_what_it_had_itself(project: Project) -> None:
+    put_live(project, bundle(project, 1))
+    text = (project.root / "deploy.yaml").read_text()
+    third = f", '127.0.0.3:{port_of(project)}'"
+    put_live(load_text(text.replace(third, ""), project.root), bundle(project, 2))
+    assert versions(project) == [2, 2, 1]
+    with pytest.raises(DeliveryError):
+        put_live(project, bundle(project, 3, good=False))
+    assert versions(project) == [2, 2, 1]
+    put_live(project, bundle(project, 2))
+    assert versions(project) == [2, 2, 2]
+    assert_ledger_is_sound(project)
+
+
+@real
+def test_a_deployment_is_undone_by_the_host_itself(
+    host: Host, known_hosts: Path, client_key: Path, tmp_path: Path
+) -> None:
+    shelf = Shelf(tmp_path / "store")
+    first, second = shelf.bundle(1), shelf.bundle(2)
+    with connect(host, shelf, known_hosts, client_key) as delivery:
+        deploy(delivery, first, 1)
+        place(delivery, second)
+        for _ in range(2):  # as after a connection that was cut before the answer came
+            delivery.perform(Point(pointer(second, 2)))
+        delivery.undo(pointer(first, 1))  # that is not what is live
+        assert delivery.pointer() == pointer(second, 2)
+        for _ in range(2):
+            delivery.undo(pointer(second, 2))
+            assert delivery.pointer() == pointer(first, 1)
+        assert_whole(host.root, first)
+        delivery.undo(pointer(first, 1))
+        assert delivery.pointer() is None
+        assert not (host.root / "current").is_symlink()
+
+
+@real
+def test_a_host_that_dies_when_it_was_pointed_is_left_and_caught_up(
+    project: Project, client_key: Path, tmp_path: Path
+) -> None:
+    """Its sshd is killed; the others go back, the outcome is recorded, and later the same command works."""
+    port = free_port()
+    folder = tmp_path / "mortal"
+    text = (project.root / "deploy.yaml").read_text()
+    text = text.replace(f"127.0.0.3:{port_of(project)}", f"127.0.0.3:{port}")
+    (project.root / "deploy.yaml").write_text(text)
+    fleet = ssh_project.project_at(project.root)
+
+    def unplug(moment: str, task: Task) -> None:
+        if moment == "after" and isinstance(task.step, Point):
+            for pid in [mortal.process.pid, *descendants(mortal.process.pid)]:
+                os.kill(pid, 9)
+
+    with running(folder, client_key, listen="127.0.0.3", port=port) as mortal:
+        with (project.root / "known_hosts").open("a") as known:
+            known.write(mortal.known())
+        put_live(fleet, bundle(fleet, 1))
+        with pytest.raises(DeliveryError, match="1 of 3 hosts failed") as caught:
+            put_live(fleet, bundle(fleet, 2), watch=unplug)
+        assert f"could not be taken back: 127.0.0.3:{port}" in caught.value.why
+    event = next(iter(Ledger(fleet.store.objects).events(Site(fleet, "prod").places[0])))
+    assert event.ended is not None
+    assert [(end.host, end.outcome) for end in event.ended.hosts] == [(f"127.0.0.3:{port}", "unreachable")]
+    found = look(fleet, "prod", "jetson")
+    assert [host.serial for host in found.hosts.values()] == [1, 1, None]
+    assert not found.healthy
+    with running(folder, client_key, listen="127.0.0.3", port=port):
+        assert versions(fleet) == [1, 1, 2]
+        (done,) = put_live(fleet, bundle(fleet, 2))
+        assert versions(fleet) == [2, 2, 2]
+        sent = {end.host: end.bytes_sent for end in done.hosts}
+        assert all(
+            0 < bytes_sent < 1000 for bytes_sent in sent.values()
+        )  # all three have it: the pointer alone
+        assert look(fleet, "prod", "jetson").healthy
+        assert_ledger_is_sound(fleet)
+
+
+@real
+def test_status_waits_for_a_host_that_says_nothing_but_does_not_fail(project: Project) -> None:
+    put_live(project, bundle(project, 1))
+    with socket.create_server(("127.0.0.9", 0)) as silent:
+        name = f"127.0.0.9:{silent.getsockname()[1]}"
+        text = (project.root / "deploy.yaml").read_text().replace("hosts: [", f"hosts: ['{name}', ")
+        found = look(load_text(text, project.root), "prod", "jetson")
+    assert found.hosts[name].serial is None
+    assert "cannot be reached" in found.hosts[name].problem
+    assert found.problem == f"1 of 4 hosts do not serve it: {name}"
+    assert [host.problem for host in found.hosts.values()].count("") == 3
 
 
 @real
