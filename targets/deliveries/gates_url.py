@@ -111,8 +111,8 @@ def _wait(look: Callable[[], str], url: str, manifest: Manifest, deadline: float
             raise DeliveryError(
                 f"{url} does not serve {manifest.model}/{manifest.version}.",
                 why=problem,
-                remedy="Have the server follow this destination (serve.py --root DESTINATION --follow 5), or "
-                "give it longer with 'timeout_s' of the gate.",
+                remedy="Is it up? Does it follow this destination (serve.py --root DESTINATION --follow 5)? "
+                "The gate's 'timeout_s' gives it longer.",
             )
         time.sleep(pause)
 
