@@ -135,9 +135,14 @@ def name_output_axes(
 ) -> None:
     """Call an output's axis after an input's where runs with different sizes showed that it equals it.
 
-    ``seen``: for each run, the sizes of the inputs' named axes and the shapes of the outputs.
+    ``seen``: for each run, the sizes of the inputs' named axes and the shapes of the outputs. An output that is
+    declared with another number of axes than it has (Paddle says five of a grid_sample by affine_grid) is put
+    right.
     """
     for index, value in enumerate(model.graph.output):
+        ranks = {len(shapes[index]) for _, shapes in seen}
+        if len(ranks) == 1 and ranks != {len(value.type.tensor_type.shape.dim)}:
+            _set_rank(value, ranks.pop())
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.HasField("dim_value") or dim.dim_param != f"d{axis}":
                 continue
@@ -146,6 +151,12 @@ def name_output_axes(
                 if len(pairs) > 1 and all(size == found for size, found in pairs):
                     _set(dim, name)
                     break
+
+
+def _set_rank(value: onnx.ValueInfoProto, rank: int) -> None:
+    value.type.tensor_type.shape.Clear()
+    for axis in range(rank):
+        _set(value.type.tensor_type.shape.dim.add(), f"d{axis}")
 
 
 def _axis_name(value: onnx.ValueInfoProto, axis: int) -> str:

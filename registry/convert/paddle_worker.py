@@ -75,6 +75,8 @@ def _run(predictor: Any, request: Json) -> Json:
                 predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(inputs[name]))
         predictor.run()
         outputs = [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
+        # Else what a .pdmodel assigns in place (x[mask] = 0) is still there in the next run: other numbers.
+        predictor.clear_intermediate_tensor()
         path = Path(request["out"]) / f"{index}.npz"
         np.savez(path, **{f"{position:04d}": output for position, output in enumerate(outputs)})
     return None

@@ -23,7 +23,8 @@ class Input:
     """One input: ``shape`` has None where a dimension is dynamic, ``sample`` the shape to measure with.
 
     Integers are drawn from [low, high), floats from a standard normal or, with ``low``, uniformly. An
-    ``image`` has patches of colour: every image of plain noise looks the same to a deep network.
+    ``image`` has patches of colour: every image of plain noise looks the same to a deep network. With
+    ``text`` it has lines of made-up letters: in all else a detector of text finds nothing.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Input:
     low: float | None = None
     high: float | None = None
     image: bool = False
+    text: bool = False
 
     def draw(self, seed: int) -> np.ndarray:
         """A seeded array of ``sample``'s shape and the input's dtype."""
@@ -41,6 +43,10 @@ class Input:
             return random.random(self.sample) < 0.5
         if self.dtype.startswith("int"):
             return random.integers(int(self.low or 0), int(self.high or 10), self.sample).astype(self.dtype)
+        if self.text:
+            return (_letters(self.sample, random) + 0.02 * random.standard_normal(self.sample)).astype(
+                self.dtype
+            )
         if self.image:
             batch, channels, height, width = self.sample
             patches = random.standard_normal((batch, channels, 4, 4)).repeat(-(-height // 4), 2)
@@ -49,6 +55,17 @@ class Input:
         if self.low is None:
             return random.standard_normal(self.sample).astype(self.dtype)
         return random.uniform(self.low, self.high, self.sample).astype(self.dtype)
+
+
+def _letters(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    """A stroke down and one across for each letter, dark on light."""
+    page = np.full(shape, 0.8)
+    for top in range(8, shape[2] - 20, 28):
+        for left in range(8, shape[3] - 10, 12):
+            across = top + random.integers(0, 14)
+            page[:, :, top : top + 16, left : left + 3] = -0.8
+            page[:, :, across : across + 3, left : left + 9] = -0.8
+    return page
 
 
 @dataclass(frozen=True)

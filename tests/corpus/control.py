@@ -108,3 +108,55 @@ class WhileDecode(nn.Layer):
             ids = paddle.concat([ids, chosen], 1)
             step = step + 1
         return ids
+
+
+@case("while-nested", "control flow", _ROWS)
+class WhileNested(nn.Layer):
+    """Loops inside branches inside loops, with a layer in each, and a bound that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.other = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        step = paddle.zeros([1], "int64")
+        limit = paddle.argmax(paddle.abs(x).sum([0, 2]) if x.ndim == 3 else paddle.abs(x).sum(0)) + 2
+        while step < limit:
+            y = self.line(x)
+            if y.mean() > 0:
+                x = x + paddle.tanh(y)
+            else:
+                size = paddle.abs(x).max()
+                while size > 1.0:
+                    x = x * 0.5
+                    size = paddle.abs(x).max()
+                x = x - self.other(x)
+            step = step + 1
+        return x, step
+
+
+@case("generate", "control flow", Input("ids", "int64", (None, None), (2, 3), 0, 20))
+class Generate(nn.Layer):
+    """Greedy generation that attends to all that it wrote, until every row ended or a limit is reached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.head = nn.Embedding(20, 16), nn.Linear(16, 20)
+        self.qkv = nn.Linear(16, 48)
+
+    def forward(self, ids: paddle.Tensor) -> paddle.Tensor:
+        ended = paddle.zeros_like(ids[:, :1]).astype("bool")
+        step = paddle.full([1], 0, "int64")
+        going = paddle.full([1], True, "bool")
+        while going:
+            x = self.tokens(ids)
+            query, key, value = paddle.split(self.qkv(x), 3, -1)
+            weights = F.softmax(paddle.matmul(query[:, -1:], key, transpose_y=True) / 4.0, -1)
+            scores = self.head(paddle.squeeze(paddle.matmul(weights, value), 1) + x[:, -1])
+            chosen = paddle.argmax(scores, -1, keepdim=True)
+            chosen = paddle.where(ended, paddle.zeros_like(chosen), chosen)
+            ended = paddle.logical_or(ended, chosen == 3)
+            ids = paddle.concat([ids, chosen], 1)
+            step = step + 1
+            going = paddle.logical_and(step < 8, paddle.logical_not(paddle.all(ended)))
+        return ids

@@ -18,16 +18,19 @@ from pathlib import Path
 import control
 import dense
 import detection
+import indexing
+import networks
 import numpy as np
 import paddle
 import sequence
+import signals
 import tensors
 import vision
 from case import CASES, Case
 from paddle.static import InputSpec
 from real import REAL, save_real
 
-MODULES = (vision, dense, sequence, detection, tensors, control)
+MODULES = (vision, dense, sequence, networks, detection, signals, tensors, indexing, control)
 SETS = 3
 
 

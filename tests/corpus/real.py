@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 import paddle
-from case import Input, image
+from case import Input
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 REAL: dict[str, Input] = {
-    "ppocr-det": image(None, 96),
+    "ppocr-det": Input("x", "float32", (None, 3, None, None), (2, 3, 96, 160), text=True),
     "ppocr-rec": Input("x", "float32", (None, 3, 48, None), (2, 3, 48, 160)),
     "ppocr-cls": Input("x", "float32", (None, 3, None, None), (2, 3, 48, 192)),
 }

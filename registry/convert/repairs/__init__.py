@@ -22,12 +22,13 @@ from pathlib import Path
 
 from shipway.registry.convert.repairs import cut, cuts, pir
 from shipway.registry.convert.repairs.pir_doubles import DOUBLES
-from shipway.registry.convert.repairs.pir_rewrites import DILATED_SAME, MEAN_OF_ALL, SMALL_BIAS, SPLIT_AT_ONCE
+from shipway.registry.convert.repairs.pir_layout import CHANNELS_LAST
+from shipway.registry.convert.repairs.pir_rewrites import REWRITES
 from shipway.registry.convert.repairs.rules import Applied, Program, Rule
 
 __all__ = ["RULES", "Applied", "Mended", "Piece", "Rule", "finish", "mend", "mend_program"]
 
-RULES: tuple[Rule, ...] = (*DOUBLES, MEAN_OF_ALL, SMALL_BIAS, DILATED_SAME, SPLIT_AT_ONCE)
+RULES: tuple[Rule, ...] = (*DOUBLES, *REWRITES, CHANNELS_LAST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,9 @@ def _cut(program: Program) -> tuple[tuple[cut.Part, ...], list[Applied]]:
     if not found:
         return (), []
     parts = cut.divide(program, lambda op, types: cuts.find(op, types) is not None)
-    counts = Counter(op["#"] for op in found)
     lines = {line.kind: line for line in cuts.CUTS}
-    return parts, [Applied(lines[kind].name, many, lines[kind].reference) for kind, many in counts.items()]
+    counts = Counter((lines[pir.kind(op)].name, lines[pir.kind(op)].reference) for op in found)
+    return parts, [Applied(name, many, reference) for (name, reference), many in counts.items()]
 
 
 def mend(model: Path, params: Path | None, folder: Path) -> Mended:

@@ -92,6 +92,7 @@ class _Divider:
             if op["#"] == pir.COMBINE
             for number in pir.outputs(op)
         }
+        self.splits = {pir.inputs(op)[0]: op for op in pir.walk(ops) if op["#"] == pir.SPLIT}
         self.used = pir.used(ops)
         self.fresh = count(max((abs(number) for number in self.raw), default=0) + 1)
 
@@ -130,6 +131,7 @@ class _PartBuilder:
         self.own: set[int] = set(shared.parameter_numbers)
         self.inner: list[Part] = []
         self.captured: set[str] = set()
+        self.apart: set[int] = set()  # lists that a joint gives taken apart already
         self.column = 0
         self.imported: dict[int, int] = {}
 
@@ -171,6 +173,8 @@ class _PartBuilder:
 
     def _place(self, op: Op) -> Joint | None:
         """Keep an operator, or cut it out and tell of the joint."""
+        if op["#"] == pir.SPLIT and pir.inputs(op)[0] in self.apart:
+            return None
         if not self.shared.wanted(op, self.shared.types):
             self.ops.append(op)
             return None
@@ -186,11 +190,15 @@ class _PartBuilder:
             builder = _PartBuilder(self.shared, name, visible)
             self.inner += builder.build(pir.body(block), pir.arguments(block), pir.results(block))
             blocks.append(name)
-        gives = []
-        for number in pir.outputs(op):
+        gives, given = [], self._given(op)
+        for number in given:
             # A name even where nobody uses the value: ONNX Runtime crashes on a Loop whose output has none.
             name = f"cut.{number}.{next(self.shared.fresh)}" if self.shared.types.get(number) else ""
-            if number in self.shared.used:
+            if pir.is_complex(self.shared.types.get(number)):
+                self.named[number] = (
+                    name  # what takes it is cut out as well: no converter has complex numbers
+                )
+            elif number in self.shared.used:
                 self.ops.append(pir_make.data_op(number, self.shared.raw[number], name))
             gives.append(name)
         constants = {
@@ -199,16 +207,25 @@ class _PartBuilder:
             if number in self.shared.constants
         }
         return Joint(
-            kind=op["#"],
+            kind=pir.kind(op),
             attributes=pir.attributes(op),
             takes=tuple(takes),
             taken=tuple(self.shared.types.get(number) for number in numbers),
             gives=tuple(gives),
-            given=tuple(self.shared.types.get(number) for number in pir.outputs(op)),
+            given=tuple(self.shared.types.get(number) for number in given),
             blocks=tuple(blocks),
             constants=constants,
             sizes=tuple(len(operand) for operand in operands),
         )
+
+    def _given(self, op: Op) -> list[int]:
+        """What an operator gives, lists of tensors spread out."""
+        spread: list[int] = []
+        for number in pir.outputs(op):
+            split = self.shared.splits.get(number)
+            self.apart |= {number} if split is not None else set()
+            spread += pir.outputs(split) if split is not None else [number]
+        return spread
 
     def _can_take(self, number: int) -> bool:
         """Whether there is a value, and one that a converter writes: uint8 (a dropout's state) it can't."""

@@ -5,9 +5,6 @@ Each line was measured with paddlepaddle 3.2.2 and paddle2onnx 2.0.1 on the corp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
 from shipway.registry.convert.repairs import (
     emit_control,
     emit_detection,
@@ -16,25 +13,10 @@ from shipway.registry.convert.repairs import (
     emit_vision,
     pir,
 )
-from shipway.registry.convert.repairs.pir import Op, Type
+from shipway.registry.convert.repairs.cut_line import UNMAPPED, Cut, Types
+from shipway.registry.convert.repairs.cuts_more import MORE
+from shipway.registry.convert.repairs.pir import Op
 from shipway.registry.convert.repairs.stitch import Emit
-
-Types = Mapping[int, Type | None]
-
-
-def _always(_op: Op, _types: Types) -> bool:
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """An operator to cut out where ``when`` holds. ``reference`` says what converters do with it."""
-
-    kind: str
-    name: str
-    emit: Emit
-    reference: str
-    when: Callable[[Op, Types], bool] = _always
 
 
 def _holds_a_cut(op: Op, types: Types) -> bool:
@@ -45,7 +27,7 @@ def _holds_a_cut(op: Op, types: Types) -> bool:
 
 
 def _does_not_divide(op: Op, types: Types) -> bool:
-    """Adaptive average pooling from a known size to one that does not divide it."""
+    """Adaptive average pooling to several places, from a size that is dynamic or that they do not divide."""
     attributes = pir.attributes(op)
     if not attributes.get("adaptive") or attributes["pooling_type"] != "avg":
         return False
@@ -53,8 +35,9 @@ def _does_not_divide(op: Op, types: Types) -> bool:
     if taken is None or given is None or attributes["data_format"] != "NCHW":
         return False
     pairs = list(zip(taken.shape[2:], given.shape[2:], strict=True))
-    known = all(have > 0 and want > 0 for have, want in pairs)
-    return known and any(have % want for have, want in pairs)
+    if any(want <= 0 for _, want in pairs) or all(want == 1 for _, want in pairs):
+        return False
+    return any(have <= 0 or have % want for have, want in pairs)
 
 
 def _not_plain_softplus(op: Op, _types: Types) -> bool:
@@ -83,16 +66,13 @@ def _batched_nms(op: Op, types: Types) -> bool:
     return bool(scores) and not counts and plain and batched
 
 
-def _plain_rnn(op: Op, _types: Types) -> bool:
-    """A simple RNN over whole sequences (without their lengths)."""
-    return pir.attributes(op)["mode"] in ("RNN_TANH", "RNN_RELU") and not pir.inputs(op)[3]
+def _simple_or_with_lengths(op: Op, _types: Types) -> bool:
+    return pir.attributes(op)["mode"] in ("RNN_TANH", "RNN_RELU") or bool(pir.inputs(op)[3])
 
 
 def _counted_boxes(op: Op, _types: Types) -> bool:
     return len(pir.inputs(op)) == 3 and all(pir.inputs(op))
 
-
-_UNMAPPED = "paddle2onnx 2.0.1 has no mapping for it and aborts"
 
 CUTS = (
     Cut(
@@ -115,11 +95,9 @@ CUTS = (
         "paddle2onnx 2.0.1 crashes without a mask, and needs opset 19 with one",
         _static_channels,
     ),
-    Cut("1.affine_grid", "affine-grid", emit_vision.emit_affine_grid, _UNMAPPED, _two_dimensional),
-    Cut(
-        "1.pixel_unshuffle", "pixel-unshuffle", emit_vision.emit_pixel_unshuffle, _UNMAPPED, _static_channels
-    ),
-    Cut("1.nms", "nms", emit_detection.emit_nms, _UNMAPPED),
+    Cut("1.affine_grid", "affine-grid", emit_vision.emit_affine_grid, UNMAPPED, _two_dimensional),
+    Cut("1.pixel_unshuffle", "pixel-unshuffle", emit_vision.emit_pixel_unshuffle, UNMAPPED, _static_channels),
+    Cut("1.nms", "nms", emit_detection.emit_nms, UNMAPPED),
     Cut(
         "1.multiclass_nms3",
         "multiclass-nms",
@@ -143,10 +121,11 @@ CUTS = (
     ),
     Cut(
         "1.rnn",
-        "simple-rnn",
-        emit_recurrent.emit_simple_rnn,
-        "paddle2onnx 2.0.1 maps LSTM and GRU only, and leaves a hole for others: does not load",
-        _plain_rnn,
+        "rnn",
+        emit_recurrent.emit_rnn,
+        "paddle2onnx 2.0.1 maps LSTM and GRU only, and leaves a hole for others (does not load); it takes no "
+        "account of the sequences' lengths (wrong numbers)",
+        _simple_or_with_lengths,
     ),
     Cut(
         "1.pad3d",
@@ -171,11 +150,11 @@ CUTS = (
         "paddle2onnx 2.0.1 crashes on a list of sizes, as models of Paddle 2 have",
         lambda op, types: len(pir.inputs(op)) == 2 and types.get(pir.inputs(op)[1]) is None,
     ),
-    Cut("1.celu", "celu", emit_math.emit_celu, _UNMAPPED),
-    Cut("1.expm1", "expm1", emit_math.emit_expm1, _UNMAPPED),
-    Cut("1.lerp", "lerp", emit_math.emit_lerp, _UNMAPPED),
-    Cut("1.amax", "amax", emit_math.emit_amax, _UNMAPPED),
-    Cut("1.amin", "amin", emit_math.emit_amin, _UNMAPPED),
+    Cut("1.celu", "celu", emit_math.emit_celu, UNMAPPED),
+    Cut("1.expm1", "expm1", emit_math.emit_expm1, UNMAPPED),
+    Cut("1.lerp", "lerp", emit_math.emit_lerp, UNMAPPED),
+    Cut("1.amax", "amax", emit_math.emit_amax, UNMAPPED),
+    Cut("1.amin", "amin", emit_math.emit_amin, UNMAPPED),
     Cut(
         "1.softplus",
         "softplus",
@@ -183,13 +162,14 @@ CUTS = (
         "paddle2onnx 2.0.1 maps it with beta 1 and threshold 20 only",
         _not_plain_softplus,
     ),
+    *MORE,
 )
 
-EMITS: dict[str, Emit] = {cut.kind: cut.emit for cut in CUTS}
-_BY_KIND = {cut.kind: cut for cut in CUTS}
+_BY_KIND = {line.kind: line for line in CUTS}
+EMITS: dict[str, Emit] = {kind: line.emit for kind, line in _BY_KIND.items()}
 
 
 def find(op: Op, types: Types) -> Cut | None:
     """The line of the table that asks for this operator to be cut out, if any."""
-    cut = _BY_KIND.get(op["#"])
-    return cut if cut is not None and cut.when(op, types) else None
+    line = _BY_KIND.get(pir.kind(op))
+    return line if line is not None and line.when(op, types) else None

@@ -51,12 +51,23 @@ class Emitter:
     def give(self, *values: str) -> None:
         """Say which values are the joint's outputs, in order; those that nobody uses have no name."""
         for value, name in zip(values, self.joint.gives, strict=False):
-            if name:
+            if name and value:
                 self._add("Identity", [value], [name], {})
 
     def constant(self, value: Any, dtype: npt.DTypeLike = np.int64) -> str:
         """A constant tensor."""
         return self.node("Constant", value=numpy_helper.from_array(np.array(value, dtype)))
+
+    def number(self, value: float) -> str:
+        """A scalar of the type of the joint's first input."""
+        taken = self.joint.taken[0]
+        return self.constant(value, np.dtype(taken.dtype if taken is not None else "float32"))
+
+    def many(self, op: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+        """Add a node with several outputs and return their names."""
+        names = [f"{self._prefix}{op}.{next(self._count)}" for _ in range(count)]
+        self._add(op, inputs, names, attributes)
+        return names
 
     def shape(self, value: str, axis: int) -> str:
         """One dimension of a value, as a tensor of one int64."""
@@ -79,9 +90,8 @@ class Emitter:
 
     def top(self, value: str, count: str, *, axis: int, largest: int = 1) -> tuple[str, str]:
         """The first ``count`` in order along an axis: values and positions."""
-        names = (f"{self._prefix}TopK.{next(self._count)}", f"{self._prefix}TopK.{next(self._count)}")
-        self._add("TopK", [value, count], names, {"axis": axis, "largest": largest, "sorted": 1})
-        return names
+        values, places = self.many("TopK", [value, count], 2, axis=axis, largest=largest, sorted=1)
+        return values, places
 
     def cast(self, value: str, dtype: str) -> str:
         return self.node("Cast", value, to=DTYPES[dtype])

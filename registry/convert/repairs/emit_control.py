@@ -25,7 +25,10 @@ def emit_while(emit: Emitter) -> None:
     carried = list(graph.input)
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info(f"{name}/turn", onnx.TensorProto.INT64, []))
-    graph.input.append(helper.make_tensor_value_info(f"{name}/goes on", onnx.TensorProto.BOOL, None))
+    # ONNX Runtime wants to know whether it is a scalar; deep inside it does not find out by itself.
+    taken = emit.joint.taken[0]
+    shape = [1] * len(taken.shape) if taken is not None else []
+    graph.input.append(helper.make_tensor_value_info(f"{name}/goes on", onnx.TensorProto.BOOL, shape))
     graph.input.extend(carried)
     condition, *values = emit.joint.takes
     emit.result("Loop", "", condition, *values, body=graph)

@@ -161,14 +161,31 @@ def emit_adaptive_average(emit: Emitter) -> None:
     """Adaptive average pooling to a size that does not divide the input's, as two products with matrices.
 
     Window i of n over a length m is [floor(i m / n), ceil((i + 1) m / n)); converters use equal strides,
-    which gives other numbers. The input's size must be known.
+    which gives other numbers. The matrices are constants where the input's size is known, else made as it is.
     """
     x = emit.joint.takes[0]
     given = emit.joint.given[0]
     sizes = given.shape[2:] if given is not None else ()
-    rows, columns = (_windows(n, m) for n, m in zip(sizes, _known(emit, 0)[2:], strict=True))
-    across = emit.node("MatMul", x, emit.constant(columns.T, np.float32))
-    emit.give(emit.node("MatMul", emit.constant(rows, np.float32), across))
+    matrices = []
+    for axis, (count, length) in enumerate(zip(sizes, _known(emit, 0)[2:], strict=True), 2):
+        if length > 0:
+            matrices.append(emit.constant(_windows(count, length), np.float32))
+        else:
+            matrices.append(_windows_of(emit, count, emit.squeeze(emit.shape(x, axis))))
+    across = emit.node("MatMul", x, emit.node("Transpose", matrices[1], perm=[1, 0]))
+    emit.give(emit.node("MatMul", matrices[0], across))
+
+
+def _windows_of(emit: Emitter, count: int, length: str) -> str:
+    """``_windows`` for a length that only the run knows."""
+    first = emit.constant(np.arange(count).reshape(-1, 1))
+    begin = emit.node("Div", emit.node("Mul", first, length), emit.constant(count))
+    after = emit.node("Mul", emit.node("Add", first, emit.constant(1)), length)
+    end = emit.node("Div", emit.node("Add", after, emit.constant(count - 1)), emit.constant(count))
+    places = emit.node("Range", emit.constant(0), length, emit.constant(1))
+    inside = emit.node("And", emit.node("GreaterOrEqual", places, begin), emit.node("Less", places, end))
+    many = emit.cast(emit.node("Sub", end, begin), "float32")
+    return emit.node("Div", emit.cast(inside, "float32"), many)
 
 
 def _windows(count: int, length: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -177,3 +194,41 @@ def _windows(count: int, length: int) -> np.ndarray[tuple[int, int], np.dtype[np
         begin, end = window * length // count, -((window + 1) * length // -count)
         matrix[window, begin:end] = 1 / (end - begin)
     return matrix
+
+
+def emit_max_pool_with_index(emit: Emitter) -> None:
+    """Max pooling, and where in its channel each largest value stood (rows * columns of the input).
+
+    ONNX counts through the whole tensor, so what is left over the size of a channel is taken.
+    """
+    (x,) = emit.joint.takes
+    attributes = emit.joint.attributes
+    high, wide = attributes["paddings"]
+    window = {
+        "kernel_shape": list(attributes["kernel_size"]),
+        "strides": list(attributes["strides"]),
+        "pads": [high, wide, high, wide],
+        "ceil_mode": int(attributes["ceil_mode"]),
+    }
+    largest, places = emit.many("MaxPool", [x], 2, **window)
+    area = emit.node("Mul", emit.shape(x, 2), emit.shape(x, 3))
+    given = emit.joint.given[1]
+    dtype = given.dtype if given is not None else "int32"
+    emit.give(largest, emit.cast(emit.node("Mod", places, area), dtype))
+
+
+def emit_unpool(emit: Emitter) -> None:
+    """Values put back where max pooling found them, zeros elsewhere."""
+    x, places, size = emit.joint.takes
+    rows, columns = (
+        emit.node("Slice", emit.cast(size, "int64"), emit.constant([begin]), emit.constant([begin + 1]))
+        for begin in (0, 1)
+    )
+    batch, channels = emit.shape(x, 0), emit.shape(x, 1)
+    area = emit.node("Mul", rows, columns)
+    shape = emit.node("Concat", batch, channels, area, axis=0)
+    empty = emit.node("Expand", emit.constant(0.0, np.float32), shape)
+    flat = emit.reshape(x, batch, channels, -1)
+    at = emit.reshape(emit.cast(places, "int64"), batch, channels, -1)
+    filled = emit.node("ScatterElements", empty, at, flat, axis=2)
+    emit.give(emit.reshape(filled, batch, channels, rows, columns))

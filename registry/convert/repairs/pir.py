@@ -21,6 +21,7 @@ PARAMETER = "p"
 DATA = "1.data"
 FETCH = "1.fetch"
 COMBINE = "0.combine"
+SPLIT = "0.split"
 _YIELD = "2.yield"
 
 _DTYPES = {
@@ -34,6 +35,7 @@ _DTYPES = {
     "0.t_bf16": "bfloat16",
     "0.t_f32": "float32",
     "0.t_f64": "float64",
+    "0.t_c64": "complex64",
 }
 
 
@@ -77,6 +79,25 @@ def walk(ops: Iterable[Op]) -> Iterator[Op]:
             yield from walk(block["ops"])
 
 
+def kind(op: Op) -> str:
+    """What an operator is; one that works in place (``clip_``) is the same to a graph of values."""
+    name: str = op["#"]
+    return name.rstrip("_")
+
+
+def is_complex(type: Type | None) -> bool:
+    """Whether a value holds complex numbers, which no converter has."""
+    return type is not None and type.dtype == "complex64"
+
+
+def lists_of(block: Op) -> Iterator[list[Op]]:
+    """The list of operators of a block and of every block inside it, the inner ones first."""
+    for op in block["ops"]:
+        for inner in blocks_of(op):
+            yield from lists_of(inner)
+    yield block["ops"]
+
+
 def attributes(op: Op) -> dict[str, Any]:
     """The attributes as plain Python values: numbers, strings, lists."""
     if op["#"] == PARAMETER:
@@ -98,12 +119,13 @@ def inputs(op: Op) -> list[int]:
 
 def outputs(op: Op) -> list[int]:
     """Numbers of the values that an operator gives."""
-    return [entry["%"] for entry in _outputs(op)]
+    return [entry["%"] for entry in made(op)]
 
 
-def _outputs(op: Op) -> list[Op]:
-    made = op.get("O", [])
-    return [made] if isinstance(made, dict) else made
+def made(op: Op) -> list[Op]:
+    """What an operator gives, as it is written: numbers and raw types."""
+    found = op.get("O", [])
+    return [found] if isinstance(found, dict) else found
 
 
 def results(block: Op) -> list[int]:
@@ -129,7 +151,7 @@ def raw_types(program: Program) -> dict[int, Op]:
     """The raw type of every value of the program."""
     found: dict[int, Op] = {}
     for op in walk(main_block(program)["ops"]):
-        found.update({entry["%"]: entry["TT"] for entry in _outputs(op)})
+        found.update({entry["%"]: entry["TT"] for entry in made(op)})
         for block in blocks_of(op):
             found.update(arguments(block))
     return found
@@ -145,8 +167,8 @@ def tensor_type(raw: Op) -> Type | None:
 def known_type(raw: Op) -> Type:
     """A raw type read; raises UnknownFormError for what is no dense tensor."""
     type = tensor_type(raw)
-    if type is None:
-        raise UnknownFormError("a list of tensors crosses a cut")
+    if type is None or is_complex(type):
+        raise UnknownFormError("a list of tensors or a complex number crosses a cut")
     return type
 
 
@@ -157,11 +179,11 @@ def used(ops: Sequence[Op]) -> set[int]:
 
 def defined(ops: Sequence[Op]) -> set[int]:
     """Every value that the operators or the blocks inside them define."""
-    made: set[int] = set()
+    found: set[int] = set()
     for op in walk(ops):
-        made.update(outputs(op))
-        made.update(number for block in blocks_of(op) for number, _ in arguments(block))
-    return made
+        found.update(outputs(op))
+        found.update(number for block in blocks_of(op) for number, _ in arguments(block))
+    return found
 
 
 def renumber(ops: Iterable[Op], numbers: Mapping[int, int]) -> list[Op]:
@@ -172,8 +194,8 @@ def renumber(ops: Iterable[Op], numbers: Mapping[int, int]) -> list[Op]:
         if "I" in op:
             new["I"] = [{**entry, "%": numbers.get(entry["%"], entry["%"])} for entry in op["I"]]
         if "O" in op:
-            made = [{**entry, "%": numbers.get(entry["%"], entry["%"])} for entry in _outputs(op)]
-            new["O"] = made[0] if isinstance(op["O"], dict) else made
+            renamed = [{**entry, "%": numbers.get(entry["%"], entry["%"])} for entry in made(op)]
+            new["O"] = renamed[0] if isinstance(op["O"], dict) else renamed
         if "regions" in op:
             new["regions"] = [
                 {**region, "blocks": [_renumber_block(block, numbers) for block in region["blocks"]]}

@@ -80,6 +80,25 @@ def add_op(x: int, y: int, made: int, raw: Op) -> Op:
     }
 
 
+def permuted(raw: Op, perm: Sequence[int]) -> Op:
+    """A raw type with its dimensions in another order."""
+    kind, shape, *rest = raw["D"]
+    return {**raw, "D": [kind, [shape[axis] for axis in perm], *rest]}
+
+
+def transpose_op(x: int, made: int, perm: Sequence[int], raw: Op) -> Op:
+    """A transposition of a value of type ``raw``."""
+    return {
+        "#": "1.transpose",
+        "A": [
+            {"AT": {"#": "0.a_array", "D": [{"#": "0.a_i32", "D": axis} for axis in perm]}, "N": "perm"},
+        ],
+        "I": [{"%": x}],
+        "O": [{"%": made, "TT": permuted(raw, perm)}],
+        "OA": [_flag("stop_gradient", False)],
+    }
+
+
 def split_op(whole: int, numbers: Sequence[int], raws: Sequence[Op]) -> Op:
     """A list of tensors taken apart."""
     flags = [{"#": "0.a_bool", "D": False} for _ in numbers]

@@ -309,7 +309,7 @@ def test_simple_rnn(both_ways: bool) -> None:
     weights = {f"w{number}": value for number, value in enumerate([*matrices, *biases])}
     attributes = {"is_bidirec": both_ways, "num_layers": layers, "hidden_size": hidden, "mode": "RNN_TANH"}
     got = run(
-        emit_recurrent.emit_simple_rnn,
+        emit_recurrent.emit_rnn,
         {"x": x, "states": states, **weights},
         attributes,
         out.shape,

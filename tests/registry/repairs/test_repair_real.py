@@ -94,7 +94,7 @@ def repaired(worker: Worker, model: Path, params: Path, cases: list[Path], work:
         ("while-grow", {"while"}),
         ("while-decode", {"while"}),
         ("deform-conv-strided", {"deformable-conv"}),
-        ("simple-rnn", {"simple-rnn"}),
+        ("simple-rnn", {"rnn"}),
         ("llama-block", {"small-bias"}),
     ],
 )
