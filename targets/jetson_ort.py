@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator
 from shipway.targets.base import BundlePlan, BundleWriter, RuntimeLimits, TargetOptions, VerifiedModel
 from shipway.targets.jetpack import JETPACKS, JetPack
 from shipway.targets.limits import Size, onnx_runtime
+from shipway.targets.manifest import PREFLIGHT
 from shipway.targets.parts import (
     OnnxRuntimeKind,
     Provider,
@@ -21,7 +23,9 @@ from shipway.targets.parts import (
     tensorrt_options,
 )
 from shipway.targets.render import label
+from shipway.targets.steps import Command, Release, Step
 
+_ENGINES = "engines.py"
 _OVERHEAD = 3  # a session holds the graph, its optimised copy and the activations
 
 
@@ -45,6 +49,13 @@ class JetsonOptions(TargetOptions):
         "127.0.0.1", pattern=r"^[0-9A-Za-z.:-]+$", description="address that the service listens on"
     )
     port: int = Field(8000, ge=1, le=65535, description="port that the service listens on")
+    follow: int = Field(
+        5, ge=1, le=3600, description="seconds after which the service notices another live release"
+    )
+    board: bool = Field(False, description="hosts that are no Jetson are refused before anything is sent")
+    power_mode: str | None = Field(
+        None, pattern=r"^\S+$", description="hosts in another power mode (nvpmodel -q) are refused, as MAXN"
+    )
 
     @field_validator("jetpack")
     @classmethod
@@ -78,16 +89,19 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
             "root": options.root or f"/opt/shipway/{label(model.version.name)}",
             "host": options.host,
             "port": options.port,
+            "follow": options.follow,
             "memory": options.memory,
             "wanted": {
                 "jetpack": options.jetpack,
                 "l4t": board.l4t,
                 "python": board.python,
+                "board": options.board,
+                "power": options.power_mode,
                 "memory": _OVERHEAD * model.variant.size + options.workspace,
                 "disk": _OVERHEAD * model.variant.size,
             },
         }
-        for name in ("preflight.py", "shipway.service", "README.md"):
+        for name in (PREFLIGHT, _ENGINES, "shipway.service", "README.md"):
             out.render(name, name, **values)
         runtime = python_runtime(
             self.limits(),
@@ -98,3 +112,8 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
             provider_options={"tensorrt": tensorrt_options(model.variant.precision, options.workspace)},
         )
         return BundlePlan(graph, ("python3", "check.py"), {**runtime, "jetpack": options.jetpack})
+
+    def activation(self, release: Release) -> Sequence[Step]:
+        if release.manifest.file(_ENGINES) is None:
+            return ()
+        return (Command(release, ("python3", _ENGINES), "have TensorRT build its engines"),)

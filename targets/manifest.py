@@ -17,6 +17,9 @@ from shipway.registry.errors import IntegrityError
 from shipway.registry.nouns import Digest, File, Json, TensorSpec, Tolerance
 
 MANIFEST = "bundle.json"
+PREFLIGHT = "preflight.py"
+"""Where a bundle has a file of this name, hosts run it before anything is sent there. A program in Python
+that comes on stdin and prints a line of JSON, with ``passed``, and ``problems`` in words."""
 SCHEMA = 1
 
 

@@ -77,6 +77,17 @@ def newest(pointers: Iterable[Pointer | None]) -> Pointer | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Preflight:
+    """Run the release's own program ``file`` on a host that has nothing of the release yet: does it fit?"""
+
+    release: Release
+    file: File
+
+    def __str__(self) -> str:
+        return f"preflight of {self.release.id}"
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """Make ready a place where the release can be put together unseen."""
 
@@ -194,4 +205,4 @@ class Hold:
         return f"{' and '.join(what)} before wave {self.wave} of {self.waves}"
 
 
-Step = Stage | Send | Reuse | Patch | Seal | Command | Point | Gate | Prune
+Step = Preflight | Stage | Send | Reuse | Patch | Seal | Command | Point | Gate | Prune

@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(chromium iproute2 openssh-client openssh-server docker-compose maven nginx openjdk-17-jdk-headless postgresql)
+packages=(chromium iproute2 openssh-client openssh-server docker-compose maven nginx openjdk-17-jdk-headless postgresql
+  debootstrap qemu-user-static)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -20,3 +21,4 @@ fi
 
 ./install-s3-server.sh >/dev/null
 ./install-jvm-jars.sh
+as_root env HOME="$HOME" PATH="$PATH" SHIPWAY_CACHE="${SHIPWAY_CACHE:-$HOME/.cache/shipway}" ./install-arm64-root.sh >/dev/null

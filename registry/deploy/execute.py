@@ -32,8 +32,9 @@ from shipway.registry.nouns import Digest, Json
 from shipway.registry.observe import SILENT, Confirm, Observer
 from shipway.targets.deliveries.base import Delivery
 from shipway.targets.deliveries.fleet import Fleet
-from shipway.targets.steps import Gate, Hold, Patch, Point, Reuse, Send
+from shipway.targets.steps import Gate, Hold, Patch, Point, Preflight, Reuse, Send
 
+_UNSEEN = (Preflight, Send, Reuse, Patch, Gate)  # steps that nobody else can see
 Watch = Callable[[str, Task], None]
 """Called with ``before`` or ``after`` and the task: progress, and where the crash tests cut."""
 
@@ -157,7 +158,7 @@ def _walk(
             _hold(task, task.step, run.rollouts.values(), observer, confirm)
             watch("after", task)
             return
-        if not isinstance(task.step, Send | Reuse | Patch | Gate):  # those are seen by nobody else
+        if not isinstance(task.step, _UNSEEN):
             ledger.check(claims[task.target])
         if isinstance(task.step, Point):
             run.pointed.append(task.target)

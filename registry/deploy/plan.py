@@ -27,6 +27,7 @@ from shipway.targets.steps import (
     Patch,
     Point,
     Pointer,
+    Preflight,
     Prune,
     Release,
     Reuse,
@@ -47,6 +48,7 @@ _LEAST = 1 << 16  # bytes: a smaller file is not worth the asking
 class Wanted:
     """What shall be live on one target, and what its configuration says about getting there.
 
+    ``preflight`` is asked of hosts that lack the release, before anything is sent to them.
     ``gates`` name the gates past the digests and their options. ``restores`` is the serial that a rollback
     goes back to. ``keep`` is how many old releases stay besides the live one and the candidate. ``to`` is the
     destination's address, for the ledger. ``waves`` are the hosts to deploy to, ``allowed`` how many may
@@ -55,6 +57,7 @@ class Wanted:
 
     target: str
     release: Release
+    preflight: tuple[Step, ...] = ()
     activation: tuple[Step, ...] = ()
     gates: tuple[tuple[str, Mapping[str, Json]], ...] = ()
     restores: int | None = None
@@ -321,12 +324,13 @@ def _place(want: Wanted, found: Found) -> list[Step]:
     if found.placed:
         return [Seal(release), *want.activation]
     reuses = [Reuse(release, file) for file in release.manifest.files if file.digest in found.held]
-    return [Stage(release), *reuses, *_missing(want, found), Seal(release), *want.activation]
+    missing = _missing(want, found)
+    return [*want.preflight, Stage(release), *reuses, *missing, Seal(release), *want.activation]
 
 
 def _rank(step: Step) -> int:
     """Keeps the order of ``_place`` where the steps of several hosts are put together."""
-    order = (Stage, Reuse, Patch, Send, Seal)
+    order = (Preflight, Stage, Reuse, Patch, Send, Seal)
     return order.index(type(step)) if type(step) in order else len(order)
 
 

@@ -24,8 +24,8 @@ from shipway.registry.nouns import Digest, File, Json, ModelVersion
 from shipway.registry.observe import SILENT, Confirm, Observer
 from shipway.targets.deliveries.base import Delivery
 from shipway.targets.deliveries.fleet import each, failure
-from shipway.targets.manifest import Manifest
-from shipway.targets.steps import Gate, Release
+from shipway.targets.manifest import PREFLIGHT, Manifest
+from shipway.targets.steps import Gate, Preflight, Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +143,14 @@ class Site:
 
     def _wanted(self, kind: Kind, target: str, goal: Goal) -> Wanted:
         release = Release(goal.manifest)
+        programs = self.delivery(Place(self.environment, target)).programs
+        asked = goal.manifest.file(PREFLIGHT) if programs == "there" else None
+        activation = () if programs == "nowhere" else self.project.target(target).activation(release)
         return Wanted(
             target=target,
             release=release,
-            activation=tuple(self.project.target(target).activation(release)),
+            preflight=(Preflight(release, asked),) if asked else (),
+            activation=tuple(activation),
             gates=tuple(self._configured_gates(target)),
             restores=goal.restores,
             keep=self.placements[target].keep,

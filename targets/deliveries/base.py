@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Digest, File
@@ -13,6 +13,8 @@ from shipway.targets.steps import Pointer, Step
 
 Fetch = Callable[[File], Path]
 """Gives a local, read-only path of a file's bytes: how a delivery reads the store."""
+Programs = Literal["here", "there", "nowhere"]
+"""Where a release's programs run: on this machine, on the destination's own host; storage runs none."""
 AT_ONCE = 32  # hosts that are worked on, and connected to, at the same time
 
 
@@ -30,6 +32,7 @@ class Delivery(Protocol):
     address: str
     patches: bool
     """Whether it makes files of others that it holds (``Patch``)."""
+    programs: Programs
 
     def perform(self, step: Step) -> int:
         """Do one step; return the bytes that were sent for it."""

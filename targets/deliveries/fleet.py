@@ -33,6 +33,7 @@ class Fleet:
             raise ValueError("a fleet has at least one host")
         self.address = address
         self.patches = all(host.patches for host in hosts.values())
+        self.programs = next(iter(hosts.values())).programs
         self.hosts = dict(hosts)
         self._at_once = at_once
         self._open: dict[str, None] = {}  # hosts that were used and not closed since, the longest ago first

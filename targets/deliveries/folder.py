@@ -25,7 +25,7 @@ from shipway.registry import files
 from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File
 from shipway.targets.deliveries import copying, gates
-from shipway.targets.deliveries.base import Fetch
+from shipway.targets.deliveries.base import Fetch, Programs
 from shipway.targets.deliveries.below import make_way, plain, read, remove, size
 from shipway.targets.deliveries.digests import Digests
 from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff, compare

@@ -106,6 +106,22 @@ def run_check(where: str, manifest: Manifest, run: Run) -> Json:
     return verdict
 
 
+def judge_preflight(host: str, manifest: Manifest, finished: process.Finished) -> None:
+    """Read a preflight's line of JSON. Raises DeliveryError where the bundle does not fit ``host``."""
+    lines = finished.stdout.strip().splitlines()
+    try:
+        found = json.loads(lines[-1]) if lines else {}
+        passed, problems = found["passed"] is True, "; ".join(found["problems"])
+    except (ValueError, KeyError, TypeError):
+        passed, problems = False, _tail(finished)
+    if not passed:
+        raise DeliveryError(
+            f"{manifest.model}/{manifest.version} ({manifest.kind}) does not fit {host}.",
+            why=problems,
+            remedy="Nothing was sent there. Mend the host, or the target's options in deploy.yaml.",
+        )
+
+
 def run_gate_command(options: Options, run: Run) -> None:
     """Run the user's ``gate.command`` in a placed release, the deployment as JSON on stdin; exit 0 passes."""
     argv = tuple(options["argv"])

@@ -170,6 +170,8 @@ class Host(Intake):
         return {"size": 0}
 
     def do_prune(self, release: str) -> Dict[str, Any]:
+        if not os.path.isdir(self.hidden):
+            return {}  # nothing was ever put here, and asking leaves nothing
         self.hold()
         pointer = self.pointer()
         if pointer is not None and pointer["release"] == release:
@@ -196,6 +198,13 @@ class Host(Intake):
         """Run a command in a sealed release. The other end hanging up kills it."""
         self.hold()
         return run(argv, self.home(release), stdin.encode(), timeout, self.wire)
+
+    def do_preflight(self, program: str, timeout: float) -> Dict[str, Any]:
+        """Run a program in Python where the destination is, or will be. Nothing is changed, nothing made."""
+        folder = self.root
+        while not is_folder(folder):
+            folder = os.path.dirname(folder)
+        return run(["python3", "-"], folder, program.encode(), timeout, self.wire)
 
 
 def main(root: str, token: str) -> NoReturn:

@@ -35,7 +35,7 @@ from shipway.registry.s3.bucket import (
 )
 from shipway.registry.s3.conditions import Conditions
 from shipway.targets.deliveries import gates
-from shipway.targets.deliveries.base import Fetch
+from shipway.targets.deliveries.base import Fetch, Programs
 from shipway.targets.deliveries.s3_releases import S3Releases, announced
 from shipway.targets.deliveries.served import SHORTLY, headers_of
 from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff
@@ -66,6 +66,7 @@ class S3Delivery:
     """
 
     patches = False
+    programs: Programs = "nowhere"
 
     def __init__(
         self,

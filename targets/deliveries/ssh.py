@@ -16,7 +16,7 @@ from shipway.registry import files, process, units
 from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.deliveries import gates
-from shipway.targets.deliveries.base import Fetch
+from shipway.targets.deliveries.base import Fetch, Programs
 from shipway.targets.deliveries.deltas import Deltas
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions
 from shipway.targets.deliveries.ssh_session import Session
@@ -27,6 +27,7 @@ from shipway.targets.steps import (
     Patch,
     Point,
     Pointer,
+    Preflight,
     Prune,
     Release,
     Reuse,
@@ -47,6 +48,7 @@ class SshDelivery:
     """
 
     patches = True
+    programs: Programs = "there"
 
     def __init__(
         self,
@@ -67,6 +69,8 @@ class SshDelivery:
 
     def perform(self, step: Step) -> int:
         match step:
+            case Preflight(release, file):
+                self._preflight(release, file)
             case Stage(release):
                 self._stage(release)
             case Send(release, file):
@@ -87,6 +91,11 @@ class SshDelivery:
             case Prune(name):
                 self._ask({"do": "prune", "release": name})
         return 0
+
+    def _preflight(self, release: Release, file: File) -> None:
+        request: Json = {"do": "preflight", "program": self._fetch(file).read_text("utf-8")}
+        finished = self._finished(f"The preflight {file.path}", ("python3",), request)
+        gates.judge_preflight(self.host, release.manifest, finished)
 
     def _stage(self, release: Release) -> None:
         contents = {file.digest.hex: file.size for file in release.manifest.files}
@@ -175,25 +184,28 @@ class SshDelivery:
                 "do": "run",
                 "release": release.id,
                 "argv": list(argv),
-                "timeout": gates.TIMEOUT_S,
                 "stdin": stdin.decode(),
             }
-            answer = self.session.ask(request)
-            if answer.get("error") == "os" and answer["errno"] in (errno.ENOENT, errno.EACCES):
-                raise DeliveryError(
-                    f"{name} can't be started on {self.host}.",
-                    why=f"{answer['text']}: {answer['path']}",
-                    remedy=f"Install {argv[0]!r} there, or put it where a login over SSH finds it.",
-                )
-            self._checked(answer)
-            if answer["late"]:
-                raise DeliveryError(
-                    f"{name} gave no answer within {gates.TIMEOUT_S} s on {self.host}.",
-                    why=(answer["stdout"] + answer["stderr"])[-2000:].strip(),
-                )
-            return process.Finished(answer["code"], answer["stdout"], answer["stderr"], seconds=0.0)
+            return self._finished(name, argv, request)
 
         return run
+
+    def _finished(self, name: str, argv: Sequence[str], request: Json) -> process.Finished:
+        """How a program ended that ``request`` has run there, under the name that messages call it."""
+        answer = self.session.ask({**request, "timeout": gates.TIMEOUT_S})
+        if answer.get("error") == "os" and answer["errno"] in (errno.ENOENT, errno.EACCES):
+            raise DeliveryError(
+                f"{name} can't be started on {self.host}.",
+                why=f"{answer['text']}: {answer['path']}",
+                remedy=f"Install {argv[0]!r} there, or put it where a login over SSH finds it.",
+            )
+        self._checked(answer)
+        if answer["late"]:
+            raise DeliveryError(
+                f"{name} gave no answer within {gates.TIMEOUT_S} s on {self.host}.",
+                why=(answer["stdout"] + answer["stderr"])[-2000:].strip(),
+            )
+        return process.Finished(answer["code"], answer["stdout"], answer["stderr"], seconds=0.0)
 
     # what is there
 

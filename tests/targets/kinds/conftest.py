@@ -27,6 +27,7 @@ from shipway.targets.loader import load_kind
 from shipway.targets.manifest import Manifest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "ssh"))  # hosts
 
 WEIGHTS = np.random.default_rng(7).normal(size=(4, 3)).astype(np.float32)
 

@@ -33,14 +33,18 @@ def load_preflight(folder: Path, tmp_path: Path, release: str, memory_kb: int) -
 
 
 def test_this_machine_is_no_jetson_and_the_preflight_says_so(tiny: Any, tmp_path: Path) -> None:
-    tiny.export("jetson-ort", tmp_path / "out")
-    argv = [sys.executable, "-B", "preflight.py"]
-    done = subprocess.run(argv, cwd=tmp_path / "out", capture_output=True, text=True, check=False)
-    assert done.returncode == 5
-    said = json.loads(done.stdout)
-    assert said["passed"] is False
-    assert any("no Jetson" in problem for problem in said["problems"])
-    assert said["board"]["disk"] > 0
+    for wanted in (True, False):
+        out = tmp_path / str(wanted)
+        tiny.export("jetson-ort", out, board=wanted)
+        argv = [sys.executable, "-B", "preflight.py"]
+        done = subprocess.run(argv, cwd=out, capture_output=True, text=True, check=False)
+        assert done.returncode == (5 if wanted else 0)
+        said = json.loads(done.stdout)
+        assert said["passed"] is not wanted
+        assert any("no Jetson" in problem for problem in said["problems"]) is wanted
+        assert said["board"]["l4t"] is None
+        assert said["board"]["disk"] > 0
+        assert said["board"]["runtime"].startswith("onnxruntime ")
 
 
 def test_a_board_that_fits_has_no_problems(tiny: Any, tmp_path: Path) -> None:
@@ -59,12 +63,16 @@ def test_a_board_that_fits_has_no_problems(tiny: Any, tmp_path: Path) -> None:
         ({"python": "3.8"}, "Python is 3.8; the runtime's wheel is for 3.10"),
         ({"memory": 1_000_000}, "1 MB of memory are free; 268 MB are wanted"),
         ({"disk": 0}, "0 MB of disk space are free"),
+        ({"runtime": None}, "Python has no ONNX Runtime"),
+        ({"power": "15W"}, "the power mode is 15W; MAXN is wanted"),
+        ({"power": None}, "the power mode is None; MAXN is wanted"),
     ],
 )
 def test_what_does_not_fit_is_said(tiny: Any, tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    tiny.export("jetson-ort", tmp_path / "out", jetpack="6.1")
+    tiny.export("jetson-ort", tmp_path / "out", jetpack="6.1", power_mode="MAXN")
     module = load_preflight(tmp_path / "out", tmp_path, ORIN, 4_000_000)
-    board = {**module["board"](), "python": "3.10", **change}
+    board = {**module["board"](), "python": "3.10", "power": "MAXN", **change}
+    assert len(list(module["problems"](board))) == 1
     assert [problem for problem in module["problems"](board) if said in problem]
 
 
@@ -83,6 +91,7 @@ def test_the_unit_serves_the_live_release_as_one_word_each(tiny: Any, tmp_path: 
     unit = (tmp_path / "out" / "shipway.service").read_text()
     root = '"/opt/a b%%$$\\"c'
     assert (
-        f'ExecStart=/usr/bin/python3 {root}/current/serve.py" --root {root}" --host 127.0.0.1 --port 8123\n'
+        f'ExecStart=/usr/bin/python3 {root}/current/serve.py" --root {root}" --host 127.0.0.1 --port 8123'
+        " --follow 5\n"
     ) in unit
     assert re.search(r"^MemoryMax=2147483648$", unit, re.MULTILINE)
