@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _UNITS = {
@@ -63,6 +64,13 @@ def format_age(seconds: float) -> str:
         if seconds < limit:
             return f"{int(seconds // divisor)} {unit}"
     return f"{int(seconds // 86400)} d"
+
+
+def format_left(seconds: float) -> str:
+    """How long still to wait, rounded up: ``42 s``, ``40 min``, ``3 h``."""
+    if seconds <= 99:
+        return f"{math.ceil(seconds)} s"
+    return f"{math.ceil(seconds / 60)} min" if seconds <= 99 * 60 else f"{math.ceil(seconds / 3600)} h"
 
 
 def format_ago(seconds: float) -> str:

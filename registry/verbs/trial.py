@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Site
 from shipway.registry.errors import NotFoundError
 from shipway.registry.ledger import owner
 from shipway.registry.ledger.events import Place
 from shipway.registry.nouns import ModelVersion
-from shipway.registry.units import format_age
+from shipway.registry.units import format_age, format_left
 from shipway.registry.verbs.status import TargetStatus, look
 
 
@@ -41,7 +39,7 @@ def refuse_untried(project: Project, version: ModelVersion, site: Site, accept: 
     if left > 0:
         raise NotFoundError(
             f"{version.ref} was not live in {first} for long enough: {site.environment} wants "
-            f"{format_age(environment.soak)}, {format_age(math.ceil(left))} are left.",
+            f"{format_left(environment.soak)}, and {format_left(left)} are left.",
             why=", ".join(f"{first}/{target}: {_told(age)}" for target, age in ages.items()),
             remedy='Wait, then run the command again. Or --accept "reason", which is kept.',
         )

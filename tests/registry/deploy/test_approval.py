@@ -12,9 +12,10 @@ import pytest
 from deploy_scene import files_of, live_versions
 from version_scene import register
 
+from shipway.registry.cli.app import main
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
-from shipway.registry.errors import UsageError
+from shipway.registry.errors import ConflictError, UsageError
 from shipway.registry.ledger import owner
 from shipway.registry.nouns import ModelRef
 from shipway.registry.verbs.history import history
@@ -132,12 +133,24 @@ def test_a_person_at_a_terminal_is_asked(
     assert live_versions(project) == {"one": live, "two": live}
 
 
-def test_a_pipeline_says_yes_beforehand(project: Project) -> None:
-    for arguments, code in ([], 2), (["--yes"], 0):
-        asked = ["promote", "ocr/1", "--to", "prod", *arguments]
-        done = subprocess.run(
-            [sys.executable, "-c", MAIN, *asked], cwd=project.root, capture_output=True, text=True
-        )
-        assert done.returncode == code
-        assert ("needs to be approved" in done.stderr) == (code == 2)
+def test_a_pipeline_says_yes_beforehand(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    assert main(["promote", "ocr/1", "--to", "prod"]) == 2
+    assert "needs to be approved" in capsys.readouterr().err
+    assert main(["promote", "ocr/1", "--to", "prod", "--yes"]) == 0
     assert live_versions(project) == {"one": 1, "two": 1}
+
+
+def test_whoever_is_overtaken_while_asked_changes_nothing(project: Project) -> None:
+    promote(project, OCR_1, "prod", confirm=Person(True))
+
+    def slow(question: str) -> bool:
+        promote(load_text(TEXT, project.root), OCR_2, "prod", confirm=Person(True))
+        return True
+
+    with pytest.raises(ConflictError):
+        promote(project, OCR_2, "prod", confirm=slow)
+    assert live_versions(project) == {"one": 2, "two": 2}
+    assert [event.outcome for event in history(project)] == ["live"] * 4

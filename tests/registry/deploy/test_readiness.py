@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from deploy_scene import CONFIG, assert_live_is_whole, bundle, live_versions, project_at, put_live
 
+from shipway.registry.cli.app import main
 from shipway.registry.config.project import Project
 from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, ShipwayError, UsageError
 from shipway.registry.store.folder import FolderObjects
@@ -157,15 +156,19 @@ def test_a_file_that_the_store_holds_altered_is_told_by_the_rollback(
     assert live_versions(project) == {"one": 2, "two": 2}
 
 
-def test_the_command_says_it(project: Project, releases: tuple[Manifest, Manifest]) -> None:
+def test_the_command_says_it(
+    project: Project,
+    releases: tuple[Manifest, Manifest],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (project.root / "deploy.yaml").write_text(CONFIG.format(keep=5, gate="{check: true}"))
-    path = at(project, releases[0]) / "verdict"
-    path.write_bytes(b"bad!")
-    main = "from shipway.registry.cli.app import main; raise SystemExit(main())"
+    (at(project, releases[0]) / "verdict").write_bytes(b"bad!")
+    monkeypatch.chdir(project.root)
 
     def asked(*arguments: str) -> str:
-        command = [sys.executable, "-c", main, "status", "--env", "prod", *arguments]
-        return subprocess.run(command, cwd=project.root, check=True, capture_output=True, text=True).stdout
+        assert main(["status", "--env", "prod", *arguments]) == 0
+        return capsys.readouterr().out
 
     assert "back to ocr/1: ready" in asked()
     shown = asked("--deep")

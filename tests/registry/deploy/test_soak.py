@@ -14,6 +14,7 @@ from shipway.registry.config.project import Project
 from shipway.registry.errors import NotFoundError
 from shipway.registry.ledger import owner
 from shipway.registry.nouns import ModelRef
+from shipway.registry.units import format_left
 from shipway.registry.verbs.history import history
 from shipway.registry.verbs.plan import plan
 from shipway.registry.verbs.promote import promote
@@ -63,7 +64,7 @@ def test_a_version_must_have_been_live_for_so_long(project: Project, monkeypatch
     at(monkeypatch, minutes=20)
     promote(project, OCR_1, "staging")
     with pytest.raises(
-        NotFoundError, match="not live in staging for long enough: prod wants 60 min, 40 min"
+        NotFoundError, match="not live in staging for long enough: prod wants 60 min, and 40 min"
     ) as e:
         promote(project, OCR_1, "prod")
     assert e.value.why == "staging/one: live for 20 min, staging/two: live for 20 min"
@@ -116,3 +117,19 @@ def test_a_clock_that_is_wrong_by_a_year_breaks_nothing(
     found = status(project)
     assert {one.version for one in found["prod"].values()} == {1}
     assert all(one.healthy for targets in found.values() for one in targets.values() if one.version)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.1, "1 s"),
+        (99, "99 s"),
+        (99.5, "2 min"),
+        (2399.2, "40 min"),
+        (5940, "99 min"),
+        (5941, "2 h"),
+        (86400, "24 h"),
+    ],
+)
+def test_what_is_left_is_rounded_up(seconds: float, text: str) -> None:
+    assert format_left(seconds) == text

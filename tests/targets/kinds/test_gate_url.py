@@ -19,6 +19,7 @@ from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import ModelRef, Tolerance
+from shipway.registry.store.store import Store
 from shipway.registry.verbs.promote import promote
 from shipway.registry.verbs.rollback import rollback
 from shipway.targets.deliveries import gates_url, v2_client
@@ -102,7 +103,7 @@ def test_a_server_of_the_old_release_does_not_pass(project: Callable[..., Projec
         with pytest.raises(DeliveryError, match="does not serve tiny/1") as caught:
             promote(project(f"{{url: '{url}', timeout_s: 0.3}}", threads=1), V1, "prod")
         assert caught.value.why.startswith("It serves that version from another bundle (sha256:")
-        judge(project().store.bundle(manifest_of(folder).digest), url, tmp_path)
+        judge(manifest_of(folder), url, project().store)
     with pytest.raises(DeliveryError) as caught:
         promote(project(f"{{url: '{url}', timeout_s: 0.3}}"), V2, "prod")
     assert caught.value.why == "It gives no answer: Connection refused."
@@ -131,29 +132,40 @@ def manifest_of(folder: Path) -> Manifest:
     return Manifest.from_bytes((folder / "bundle.json").read_bytes())
 
 
-def judge(manifest: Manifest, url: str, root: Path, host: str = "", **options: Any) -> None:
-    """Hold the server at ``url`` against ``manifest``, golden inputs from the store below ``root``."""
-    gate = Gate(Release(manifest), "url", {"url": url, **options})
-    store = load_text(CONFIG.format(gate="{}", threads=0), root).store
-    gates_url.judge(gate, store.open, host)
+def judge(manifest: Manifest, url: str, store: Store, host: str = "", **options: Any) -> None:
+    """Hold the server at ``url`` against ``manifest``, golden inputs from the store."""
+    gates_url.judge(Gate(Release(manifest), "url", {"url": url, **options}), store.open, host)
 
 
-@pytest.fixture
-def manifest(project: Callable[..., Project], tmp_path: Path) -> Manifest:
-    return manifest_of(live(tmp_path)[1])
+@pytest.fixture(scope="module")
+def made(make_in: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    weights = weights_of(1)
+    return make_in(tmp_path_factory.mktemp("gate"), weights=weights, golden_weights=weights)
 
 
-def test_triton_s_conventions_pass(manifest: Manifest, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def manifest(made: Any) -> Manifest:
+    found: Manifest = made.build("server-tensorrt", providers=["cpu"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def store(made: Any) -> Store:
+    found: Store = made.store
+    return found
+
+
+def test_triton_s_conventions_pass(manifest: Manifest, store: Store) -> None:
     with serving_v2(Scene({1: weights_of(1)})) as scene:
-        judge(manifest, scene.address, tmp_path, p95_ms=60000)
-        judge(manifest, scene.address.replace("127.0.0.1", "{host}"), tmp_path, host="127.0.0.1")
+        judge(manifest, scene.address, store, p95_ms=60000)
+        judge(manifest, scene.address.replace("127.0.0.1", "{host}"), store, host="127.0.0.1")
         assert len(scene.asked) == 1 + 100 + 1
         assert scene.asked[0]["inputs"][0]["shape"] == [2, 4]
 
 
-def test_what_is_not_ready_or_busy_is_asked_again(manifest: Manifest, tmp_path: Path) -> None:
+def test_what_is_not_ready_or_busy_is_asked_again(manifest: Manifest, store: Store) -> None:
     with serving_v2(Scene({1: weights_of(1)}, unready=2, busy=2)) as scene:
-        judge(manifest, scene.address, tmp_path)
+        judge(manifest, scene.address, store)
         assert (scene.unready, scene.busy) == (-1, 0)
 
 
@@ -182,21 +194,21 @@ def test_what_is_not_ready_or_busy_is_asked_again(manifest: Manifest, tmp_path: 
     ],
 )
 def test_each_fault_is_named(
-    manifest: Manifest, tmp_path: Path, faults: dict[str, Any], what: str, why: str
+    manifest: Manifest, store: Store, faults: dict[str, Any], what: str, why: str
 ) -> None:
     with (
         serving_v2(Scene(**{"versions": {1: weights_of(1)}, **faults})) as scene,
         pytest.raises(DeliveryError, match=what) as caught,
     ):
-        judge(manifest, scene.address, tmp_path, timeout_s=0.2)
+        judge(manifest, scene.address, store, timeout_s=0.2)
     assert why in caught.value.why
     assert caught.value.remedy
 
 
-def test_a_slow_server_does_not_pass(manifest: Manifest, tmp_path: Path) -> None:
+def test_a_slow_server_does_not_pass(manifest: Manifest, store: Store) -> None:
     with serving_v2(Scene({1: weights_of(1)}, slow_s=0.02)) as scene:
         with pytest.raises(DeliveryError, match="too slow: 6 of 6 requests were not answered within 10 ms"):
-            judge(manifest, scene.address, tmp_path, p95_ms=10)
+            judge(manifest, scene.address, store, p95_ms=10)
         assert len(scene.asked) == 1 + 6
 
 
@@ -217,7 +229,7 @@ def test_what_the_server_refuses_counts_as_late() -> None:
     assert "HTTP 503: full" in caught.value.why
 
 
-def test_a_server_that_stops_in_the_middle_is_told(manifest: Manifest, tmp_path: Path) -> None:
+def test_a_server_that_stops_in_the_middle_is_told(manifest: Manifest, store: Store) -> None:
     scene = Scene({1: weights_of(1)})
 
     def stop(answer: Any) -> Any:
@@ -229,7 +241,7 @@ def test_a_server_that_stops_in_the_middle_is_told(manifest: Manifest, tmp_path:
         serving_v2(scene),
         pytest.raises(DeliveryError, match="stopped answering in the middle of the gate"),
     ):
-        judge(manifest, scene.address, tmp_path, p95_ms=60000)
+        judge(manifest, scene.address, store, p95_ms=60000)
 
 
 def test_a_bundle_without_a_readable_golden_slice_is_told(manifest: Manifest, tmp_path: Path) -> None:
