@@ -25,10 +25,8 @@ def emit_while(emit: Emitter) -> None:
     carried = list(graph.input)
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info(f"{name}/turn", onnx.TensorProto.INT64, []))
-    # ONNX Runtime wants to know whether it is a scalar; deep inside it does not find out by itself.
-    taken = emit.joint.taken[0]
-    shape = [1] * len(taken.shape) if taken is not None else []
-    graph.input.append(helper.make_tensor_value_info(f"{name}/goes on", onnx.TensorProto.BOOL, shape))
+    graph.input.append(helper.make_tensor_value_info(f"{name}/goes on", onnx.TensorProto.BOOL, []))
     graph.input.extend(carried)
     condition, *values = emit.joint.takes
-    emit.result("Loop", "", condition, *values, body=graph)
+    # Said to be a scalar: of a loop deep inside ONNX Runtime does not find that out by itself, and gives up.
+    emit.result("Loop", "", emit.squeeze(condition), *values, body=graph)
