@@ -202,7 +202,7 @@ def _hold(
 def _record_live(ledger: Ledger, claims: Mapping[str, Started], run: _Run, observer: Observer) -> None:
     for target, started in claims.items():
         try:
-            _record(ledger, started, LIVE, run, "; ".join(run.rollouts[target].notes))
+            _record(ledger, started, LIVE, run, run.rollouts[target].detail)
         except DeliveryError as error:
             if not run.recorded:
                 raise

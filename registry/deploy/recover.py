@@ -28,7 +28,7 @@ from shipway.registry.ledger.events import INTERRUPTED, LIVE, Ended, HostEnd, Pl
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.observe import SILENT, Observer
 from shipway.targets.deliveries.base import Delivery, OutOfReachError
-from shipway.targets.deliveries.fleet import Errors, each
+from shipway.targets.deliveries.fleet import Errors, Fleet, each
 from shipway.targets.steps import Gate
 
 Verdict = Literal["finish", "undo"]
@@ -157,7 +157,9 @@ def _put_right(part: Part, there: There, done: bool, observer: Observer) -> Erro
     started, delivery = part.started, there.delivery
     stuck: Errors = {}
     try:
-        if part.pointed and not done and delivery is not None:
+        # A fleet's host that was pointed may be out of reach now: only asking all of them tells.
+        asked = part.pointed or isinstance(delivery, Fleet)
+        if asked and not done and delivery is not None:
             stuck = take_back(delivery, started.pointer, started.before)
     except DeliveryError:
         if there.current:

@@ -39,6 +39,7 @@ class Rollout:
         self._pointer = pointer
         self._accept = accept
         self._observer = observer
+        self._hosts = len(move.lost) + sum(map(len, move.waves))
         self._touched: dict[str, None] = {}
         self._pointed: dict[str, None] = {}
         self._sent: dict[str, int] = {}
@@ -71,6 +72,13 @@ class Rollout:
         _, bad = each(self.delivery, work, hosts)
         if bad:
             self._drop(bad)
+
+    @property
+    def detail(self) -> str:
+        """What the ledger says of a deployment that is live: what was accepted, and which hosts lack it."""
+        bad = [end.host for end in self.ends(live=False)]
+        lacking = f"not on {len(bad)} of {self._hosts} hosts: {', '.join(bad)}"
+        return "; ".join([*self.notes, lacking] if bad else self.notes)
 
     def undo(self) -> None:
         """Take back every host that was pointed. Raises DeliveryError where not one host answers."""
@@ -130,7 +138,7 @@ class Rollout:
         lost: Errors = {host: OutOfReachError(why) for host, why in self.move.lost.items()}
         failed, tried = {**lost, **self._failed}, len(lost) + len(self._touched)
         if decide(len(failed), self.move.allowed, tried) == "stop":
-            raise failure(failed, len(lost) + sum(map(len, self.move.waves)))
+            raise failure(failed, self._hosts)
         if not isinstance(self.delivery, Fleet):
             raise ValueError("a destination that is no fleet has no host to spare")
 

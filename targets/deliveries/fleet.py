@@ -11,7 +11,7 @@ At most ``AT_ONCE`` hosts are connected to: the connections of others are closed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from shipway.registry.errors import ConflictError, DeliveryError, ShipwayError
@@ -56,11 +56,16 @@ class Fleet:
                 if crowd:
                     self.hosts[name].close()
 
-        pool = ThreadPoolExecutor(min(self._at_once, max(1, len(names))), "shipway-host")
-        try:
+        with ThreadPoolExecutor(min(self._at_once, max(1, len(names))), "shipway-host") as pool:
             futures = {name: pool.submit(one, name) for name in names}
-        finally:
-            pool.shutdown(wait=True)
+            try:
+                wait(futures.values())
+            except BaseException:  # Ctrl-C: who has not begun shall not; who has comes to an end first
+                for future in futures.values():
+                    future.cancel()
+                raise
+        for name in names:
+            self._open.pop(name, None)
         if not crowd:
             self._open.update(dict.fromkeys(names))
         good: dict[str, _T] = {}
@@ -138,9 +143,10 @@ class Fleet:
 
     def _make_room(self, names: Iterable[str]) -> None:
         wanted = set(names)
+        if len(wanted) > self._at_once:  # they do not begin all at once: who is open is in the way
+            self.close()
         idle = [name for name in self._open if name not in wanted]
-        surplus = len(idle) + min(len(wanted), self._at_once) - self._at_once
-        self._close(idle[: max(0, surplus)])
+        self._close(idle[: max(0, len(idle) + len(wanted) - self._at_once)])
 
     def _close(self, names: Iterable[str]) -> None:
         for name in names:
@@ -163,7 +169,7 @@ def each(
 def failure(bad: Mapping[str, ShipwayError], hosts: int) -> ShipwayError:
     """One error that tells of all that failed of so many hosts."""
     first = next(iter(bad.values()))
-    if hosts == 1 or not isinstance(first, DeliveryError):
+    if hosts == 1 or not any(isinstance(error, DeliveryError) for error in bad.values()):
         return first
     remedies = dict.fromkeys(error.remedy for error in bad.values() if error.remedy)
     return DeliveryError(

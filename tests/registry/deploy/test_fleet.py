@@ -17,13 +17,14 @@ from fleet_scene import FleetProject, FolderHost, faults, fleet_at
 from shipway.registry.deploy.execute import Deployment, Watch, unwatched
 from shipway.registry.deploy.plan import Task
 from shipway.registry.deploy.site import Goal, Site
-from shipway.registry.errors import DeliveryError, UsageError
+from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError, UsageError
 from shipway.registry.ledger.events import Event
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.observe import Confirm
 from shipway.registry.verbs.promote import refuse_unasked
 from shipway.registry.verbs.rollback import rollback
 from shipway.registry.verbs.status import TargetStatus, look
+from shipway.targets.deliveries.fleet import Fleet, failure
 from shipway.targets.steps import Hold, Point
 
 TOLERANT = "waves: [1, 2, '100%']\n      failures: 2"
@@ -111,6 +112,7 @@ def test_hosts_that_fail_go_back_alone_while_few_enough_do(tmp_path: Path) -> No
     ended = newest(project).ended
     assert ended is not None
     assert [(host.host, host.outcome) for host in ended.hosts] == [("c", "failed"), ("d", "failed")]
+    assert ended.detail == "not on 2 of 5 hosts: c, d"
     assert [host["host"] for host in newest(project).to_json()["hosts"]] == ["c", "d"]
     assert [host["outcome"] for host in done.to_json()["hosts"]].count("live") == 3
     assert not (project.root / "hosts/c/.staging").exists()
@@ -470,6 +472,18 @@ def test_a_roll_out_that_was_over_when_it_was_killed_is_finished_without_who_is_
     assert_ledger_is_sound(project)
 
 
+def test_a_killed_roll_out_names_a_host_that_had_it_and_is_away(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path)
+    promote(project, 1)
+    assert forked(lambda: promote(project, 2, watch=killer("a", "Gate"))) == -9
+    with faults(project, a="down"):
+        Site(project, "prod", ["boards"]).recover()
+    assert project.versions() == [2, 1, 1, 1, 1]  # it alone was pointed
+    event = newest(project)
+    assert event.ended is not None
+    assert event.ended.detail.endswith("could not be taken back: a")
+
+
 def test_a_killed_roll_out_is_undone_though_a_host_is_away(tmp_path: Path) -> None:
     project = fleet_at(tmp_path)
     promote(project, 1)
@@ -485,3 +499,60 @@ def test_a_killed_roll_out_is_undone_though_a_host_is_away(tmp_path: Path) -> No
     promote(project, 2)
     assert project.versions() == [2] * 5
     assert_ledger_is_sound(project)
+
+
+# how a fleet works on its hosts
+
+
+def test_no_more_hosts_are_open_than_may_be(tmp_path: Path) -> None:
+    opened: dict[str, None] = {}
+    most = 0
+
+    class Host(FolderHost):
+        def pointer(self) -> None:
+            nonlocal most
+            opened[self.root.name] = None
+            most = max(most, len(opened))
+
+        def close(self) -> None:
+            opened.pop(self.root.name, None)
+
+    project = fleet_at(tmp_path)
+    names = [f"h{number}" for number in range(9)]
+    hosts = {
+        name: Host(tmp_path / name, project.store.open, tmp_path / "x", tmp_path / "y") for name in names
+    }
+    fleet = Fleet("x", hosts, at_once=3)
+    fleet.pointer()
+    assert not opened  # a crowd is closed one by one
+    fleet.each(lambda _, host: host.pointer(), names[:2])
+    fleet.each(lambda _, host: host.pointer(), names[2:4])
+    assert list(opened) == ["h1", "h2", "h3"]  # who was used last stays
+    fleet.each(lambda _, host: host.pointer(), ["h1"])
+    fleet.each(lambda _, host: host.pointer(), ["h4"])
+    assert sorted(opened) == ["h1", "h3", "h4"]
+    fleet.each(lambda _, host: host.pointer(), names)
+    fleet.close()
+    assert not opened
+    assert most == 3
+
+
+def test_an_error_that_is_no_hosts_fault_is_raised(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path)
+    fleet = project.delivery("prod", "boards")
+    assert isinstance(fleet, Fleet)
+
+    def altered(name: str, _: object) -> None:
+        if name == "c":
+            raise IntegrityError("the store was altered")
+
+    with pytest.raises(IntegrityError):
+        fleet.each(altered)
+
+
+def test_somebody_else_at_every_host_is_a_conflict_and_at_some_a_failure() -> None:
+    busy, down = ConflictError("busy"), DeliveryError("down")
+    assert failure({"a": busy, "b": busy}, 3) is busy
+    both = failure({"a": busy, "b": down}, 3)
+    assert isinstance(both, DeliveryError)
+    assert both.what == "2 of 3 hosts failed: a, b."
