@@ -30,13 +30,14 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _place(placement: dict[str, Any]) -> str:
-    """What two placements must not share: the normalised destination with its hosts."""
-    to = placement.get("to")
-    if not isinstance(to, str):
-        return ""
+def _places(placement: dict[str, Any]) -> list[str]:
+    """What two placements must not share: the normalised destination, on each of its hosts."""
+    to, hosts = placement.get("to"), placement.get("hosts")
+    if not isinstance(to, str) or not to:
+        return []
     scheme, separator, rest = to.rpartition("://")
-    return scheme + separator + posixpath.normpath(rest) + str(placement.get("hosts") or "")
+    place = scheme + separator + posixpath.normpath(rest)
+    return [place.replace("{host}", str(host)) for host in hosts] if isinstance(hosts, list) else [place]
 
 
 def problems(data: dict[str, Any]) -> Iterator[Problem]:
@@ -62,13 +63,12 @@ def problems(data: dict[str, Any]) -> Iterator[Problem]:
             if alias in aliases:
                 yield Problem(path, f"has the same alias {alias!r} as {aliases[alias]}; rename one of them")
             aliases.setdefault(alias, pair)
-            place = _place(_mapping(body[target]))
-            if place in places:
-                yield Problem(
-                    (*path, "to"), f"is where {places[place]} goes already; give each a place of its own"
-                )
-            elif place:
-                places[place] = pair
+            own = _places(_mapping(body[target]))
+            shared = next((place for place in own if place in places), None)
+            if shared is not None:
+                what = f"is where {places[shared]} goes already" + (f" ({shared})" if len(own) > 1 else "")
+                yield Problem((*path, "to"), f"{what}; give each a place of its own")
+            places.update(dict.fromkeys(own, pair))
     yield from _order(environments)
 
 

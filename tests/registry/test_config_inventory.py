@@ -169,3 +169,30 @@ def test_the_schema_has_both_forms() -> None:
     assert named == {"$ref": "#/$defs/InventoryConfig"}
     assert set(document["$defs"]["InventoryConfig"]["properties"]) == {"file", "groups"}
     assert document["$defs"]["InventoryConfig"]["required"] == ["file"]
+
+
+def test_two_targets_may_not_share_a_host_s_folder(tmp_path: Path) -> None:
+    text = """
+project: demo
+targets:
+  one: {kind: jetson-ort, jetpack: "6.1"}
+  two: {kind: jetson-ort, jetpack: "6.1"}
+environments:
+  prod:
+    one: {to: 'ssh://{host}/opt/acme', hosts: {file: hosts.yaml, groups: [line-a]}}
+    two: {to: 'ssh://{host}/opt/acme', hosts: {file: hosts.yaml, groups: [GROUP]}}
+"""
+    (tmp_path / "hosts.yaml").write_text("groups:\n  line-a: [a, b]\n  line-b: [c, b]\n  line-c: [c, d]\n")
+    with pytest.raises(ConfigError) as caught:
+        load_text(text.replace("GROUP", "line-b"), tmp_path)
+    assert caught.value.what == (
+        "deploy.yaml:9: environments.prod.two.to: is where prod.one goes already (ssh://b/opt/acme); "
+        "give each a place of its own"
+    )
+    load_text(text.replace("GROUP", "line-c"), tmp_path)
+
+
+def test_the_schema_has_the_environment_s_own_keys() -> None:
+    environment = schema()["$defs"]["EnvironmentConfig"]
+    assert set(environment["properties"]) == {"after", "soak", "approve", "hooks"}
+    assert environment["additionalProperties"] == {"$ref": "#/$defs/PlacementConfig"}
