@@ -21,7 +21,7 @@ from shipway.registry.errors import ConfigError, ConflictError, IntegrityError, 
 from shipway.registry.ledger.events import Kind, Place, Standing, Started
 from shipway.registry.ledger.ledger import Head, Ledger
 from shipway.registry.nouns import Digest, File, Json, ModelVersion
-from shipway.registry.observe import SILENT, Confirm, Observer
+from shipway.registry.observe import SILENT, Advance, Confirm, Observer
 from shipway.targets.deliveries.base import Delivery
 from shipway.targets.deliveries.fleet import each, failure
 from shipway.targets.manifest import PREFLIGHT, Manifest
@@ -94,14 +94,22 @@ class Site:
             mirror.start(self.project)
 
     def plan(
-        self, kind: Kind, goals: Mapping[str, Goal], *, reason: str = "", accept: str | None = None
+        self,
+        kind: Kind,
+        goals: Mapping[str, Goal],
+        *,
+        reason: str = "",
+        accept: str | None = None,
+        observer: Observer = SILENT,
     ) -> Plan:
         """Decide what to do so that each goal is live on its target."""
         seen: dict[str, Seen] = {}
         wanted = []
         for target, goal in goals.items():
             want = self._wanted(kind, target, goal)
-            seen[target] = self._seen(want)
+            hosts = len(self.placements[target].hosts) or None
+            with observer.phase(f"look at {self.environment}/{target}", hosts) as progress:
+                seen[target] = self._seen(want, progress)
             wanted.append(self._in_waves(kind, want, seen[target]))
         return plan_promotion(kind, self.environment, wanted, seen, reason=reason, accept=accept)
 
@@ -168,7 +176,7 @@ class Site:
         cut = tuple(waves(tuple(there.hosts), placement.waves))
         return replace(want, waves=cut, pause=placement.pause, confirm=placement.confirm)
 
-    def _seen(self, want: Wanted) -> Seen:
+    def _seen(self, want: Wanted, progress: Advance) -> Seen:
         place = Place(self.environment, want.target)
         manifest, head = want.release.manifest, self.head(want.target)
         live = self.live(want.target)
@@ -182,6 +190,7 @@ class Site:
             held = (
                 frozenset() if placed else delivery.holds(file.digest for file in (*manifest.files, *likely))
             )
+            progress.advance()
             return Found(
                 pointer=pointer,
                 placed=placed,

@@ -49,7 +49,7 @@ def promote(
     if not dry_run:
         site.recover(observer)
     refuse_other_model(site, version, named=bool(targets))
-    plan = site.plan("promote", goals, reason=reason, accept=accept)
+    plan = site.plan("promote", goals, reason=reason, accept=accept, observer=observer)
     deployments = () if dry_run else site.carry_out(plan, observer=observer, confirm=confirm)
     return Outcome(plan, deployments, version)
 

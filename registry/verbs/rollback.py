@@ -42,7 +42,7 @@ def rollback(
         target: Goal(project.store.bundle(started.bundle), started.serial)
         for target, started in found.items()
     }
-    plan = site.plan("rollback", goals, reason=reason, accept=accept)
+    plan = site.plan("rollback", goals, reason=reason, accept=accept, observer=observer)
     deployments = () if dry_run else site.carry_out(plan, observer=observer)
     return Outcome(plan, deployments)
 
