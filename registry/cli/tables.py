@@ -49,6 +49,7 @@ def registered_json(done: Registered) -> Json:
         "links": [link.to_json() for link in chain(version)],
         "repairs": list(version.extra.get("repairs", ())),
         "tried": list(version.extra.get("tried", ())),
+        "notes": list(version.extra.get("notes", ())),
         "seconds": dict(done.seconds),
     }
 

@@ -135,8 +135,8 @@ def name_output_axes(
 ) -> None:
     """Call an output's axis after an input's where runs with different sizes showed that it equals it.
 
-    ``seen``: for each run, the sizes of the inputs' named axes and the shapes of the outputs. An output that is
-    declared with another number of axes than it has (Paddle: five of a grid_sample by affine_grid) is put
+    ``seen``: for each run, the sizes of the inputs' named axes and the shapes of the outputs. An output that
+    is declared with another number of axes than it has (Paddle: five of a grid_sample by affine_grid) is put
     right.
     """
     for index, value in enumerate(model.graph.output):

@@ -85,6 +85,7 @@ def verified(
 ) -> tuple[ModelVersion, Path, Path]:
     """The version but for its number, the folder with its files as MLflow will hold it, an example."""
     from shipway.registry.convert import graph
+    from shipway.registry.verify import branches
 
     source = wish.source.copy_into(_made(work / "source"))
     _import_early()
@@ -103,8 +104,10 @@ def verified(
             tolerance = wish.config.allowed("fp32")
             model, refusal = _optimised(found, path, links, work, tolerance, bisect=wish.bisect)
     proof = found.proof
+    with clock.phase("verify"):
+        missed = branches.never_taken(model, proof.cases, folder, work)
     info = graph.info(model, 0)
-    notes = [refusal] if refusal else []
+    notes = [*([refusal] if refusal else []), *missed]
     variants = [
         Variant("fp32", tuple(files.describe(file, file.name) for file in (path, *data)), tuple(links))
     ]

@@ -18,13 +18,13 @@ from shipway.registry.verify.parity import Array
 privacy.no_telemetry()
 import onnxruntime  # noqa: E402 - it reads its environment when it is imported
 
-_FATAL = 4  # ONNX Runtime's logger says what we raise anyway
+FATAL = 4  # ONNX Runtime's logger says what we raise anyway
 
 
 def session(path: Path, *, optimise: bool = True) -> Any:
     """Load a model on the CPU. Raises ConversionError with the runtime's words where it does not load."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
+    options.log_severity_level = FATAL
     options.intra_op_num_threads = 1  # sums in one order: the same numbers on every run
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -156,6 +156,7 @@ def test_register_json_has_the_names_of_the_contract() -> None:
         "links",
         "repairs",
         "tried",
+        "notes",
         "seconds",
     ]
     (link,) = document["links"]  # the link of the canonical model stands in its variant too: told once
