@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 from onnx import helper
 
+from shipway.registry import privacy
 from shipway.registry.verify import measure
 from shipway.registry.verify.golden import Case
+
+privacy.no_telemetry()
+import onnxruntime  # noqa: E402 - it reads its environment when it is imported
 
 _SIDES = {
     "then_branch": "takes the 'then' branch of",
