@@ -65,7 +65,7 @@ def state(one: TargetStatus) -> str:
 
 def problems(one: TargetStatus) -> Iterator[str]:
     """What is wrong with single hosts, of the first so many."""
-    wrong = [f"{name}: {host.problem}" for name, host in one.hosts.items() if host.problem]
+    wrong = [host.problem for host in one.hosts.values() if host.problem]
     yield from itertools.islice(wrong, MANY)
     if len(wrong) > MANY:
         yield f"and {len(wrong) - MANY} more hosts (--json has all)"

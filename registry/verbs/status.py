@@ -167,11 +167,11 @@ def _ask(project: Project, place: Place, live: Started, rollback: Started | None
     then = known(project.store, rollback.bundle) if rollback is not None else None
     check = placement.gate.check
 
-    def ask(_: str, host: Delivery) -> tuple[Pointer | None, str, str]:
+    def ask(name: str, host: Delivery) -> tuple[Pointer | None, str, str]:
         pointer = host.pointer()
-        problem = _lag(pointer, live, host.address)
+        problem = _lag(pointer, live, name or host.address)
         if not problem and not host.has(now):
-            problem = f"files of {live.release} are missing at {host.address}"
+            problem = f"files of {live.release} are missing at {name or host.address}"
         if not problem and deep:
             problem = damaged(host, now, check=check)
         if rollback is None:
@@ -215,11 +215,11 @@ def running(project: Project, event: Event) -> bool:
     return owner.is_alive(holder, renewed)
 
 
-def _lag(pointer: Pointer | None, live: Started, address: str) -> str:
+def _lag(pointer: Pointer | None, live: Started, where: str) -> str:
     if pointer is None:
-        return f"nothing is live at {address}"
+        return f"nothing is live at {where}"
     if pointer != live.pointer:
-        return f"{address} points at {pointer.release} (serial {pointer.serial})"
+        return f"{where} points at {pointer.release} (serial {pointer.serial})"
     return ""
 
 

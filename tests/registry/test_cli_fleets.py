@@ -52,12 +52,13 @@ def test_up_to_twenty_hosts_are_listed_and_of_more_those_that_failed() -> None:
 
 
 def test_status_of_a_fleet_in_words() -> None:
-    hosts = {f"line-{n}": HostStatus(3 if n > 24 else 2, "" if n > 24 else "lags") for n in range(200)}
+    hosts = {f"line-{n}": HostStatus(2, f"line-{n} lags") for n in range(25)}
+    hosts |= {f"line-{n}": HostStatus(3) for n in range(25, 200)}
     one = TargetStatus(healthy=True, hosts=hosts)
     assert fleets.state(one) == "healthy (175 of 200 hosts)"
     assert fleets.state(TargetStatus()) == "NOT HEALTHY"
     notes = list(fleets.problems(one))
-    assert notes[0] == "line-0: lags"
+    assert notes[0] == "line-0 lags"
     assert notes[-1] == "and 5 more hosts (--json has all)"
     assert len(notes) == 21
 
