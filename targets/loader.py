@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from shipway.registry.errors import ConfigError
 from shipway.targets.base import Target
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "shipway.targets"
 
 
 @cache
 def _found() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # a twentieth of a status, which needs no kind
+
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 

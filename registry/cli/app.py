@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 
+from shipway.registry import interrupts
 from shipway.registry.cli import failures, output
 from shipway.registry.cli.commands import app
+from shipway.registry.cli.session import begin
 from shipway.registry.errors import ShipwayError, UsageError
 
 _FLAGS = {"--json", "--quiet", "-q"}
@@ -30,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     if arguments is None:  # a process of our own: what it imports stays, to look there for garbage is waste
         gc.set_threshold(100_000, 20, 20)
+        interrupts.install()
     given = hoist(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
     try:
@@ -61,8 +65,11 @@ def hoist(arguments: Sequence[str]) -> list[str]:
 
 def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
-        code = app(arguments, prog_name="shipway", standalone_mode=False)
+        with begin():
+            code = app(arguments, prog_name="shipway", standalone_mode=False)
     except ShipwayError as error:
+        if interrupts.caught():
+            return _interrupted(as_json=as_json)
         return failures.report(error, as_json=as_json)
     except _click.ClickException as error:
         return _usage(error, as_json=as_json)
@@ -75,6 +82,8 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
             raise error.__context__ from None
         raise
     except Exception as error:
+        if interrupts.caught():  # a library made an error of its own of it
+            return _interrupted(as_json=as_json)
         sys.excepthook(type(error), error, error.__traceback__)
         if as_json:
             output.print_json(failures.document(error))
@@ -97,6 +106,8 @@ def _usage(error: Any, *, as_json: bool) -> int:
 
 def _interrupted(*, as_json: bool) -> int:
     kind, code = failures.INTERRUPTED
+    if interrupts.caught() == signal.SIGTERM:
+        code = 128 + signal.SIGTERM
     what = "Interrupted."
     remedy = "Run the same command again: it finishes or undoes what was begun."
     if as_json:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,6 +23,15 @@ if TYPE_CHECKING:
     from shipway.registry.config.project import Project
 
 
+reading = ExitStack()  # what holds while the command line is read, and not while the command does its work
+
+
+def begin() -> ExitStack:
+    """Have the command line read without pydantic's plugins: typer has pydantic look at every option."""
+    reading.enter_context(_without_plugins())
+    return reading
+
+
 @dataclass
 class Session:
     """``json``: one document on stdout and nothing else there. ``quiet``: no progress and no notes."""
@@ -30,6 +42,8 @@ class Session:
 
     @classmethod
     def of(cls, context: typer.Context) -> Session:
+        """The session of the command that begins now: the command line has been read."""
+        reading.close()
         found = context.find_object(cls)
         if found is None:
             raise RuntimeError("the command line's callback makes the session")
@@ -70,12 +84,47 @@ class Session:
 
 
 @contextmanager
+def _metadata_later() -> Iterator[None]:
+    """Have ``importlib.metadata`` imported when something of it is used, not where it is named."""
+    name = "importlib.metadata"
+    if name in sys.modules:
+        yield
+        return
+    stand_in = ModuleType(name)
+
+    def real() -> ModuleType:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return importlib.import_module(name)
+
+    def entry_points(**chosen: str) -> object:
+        return real().entry_points(**chosen)
+
+    def other(used: str) -> object:
+        if used.startswith("__"):  # of the import system, which looks for a package
+            raise AttributeError(used)
+        return getattr(real(), used)
+
+    stand_in.__dict__.update(entry_points=entry_points, __getattr__=other)
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+
+
+@contextmanager
 def _without_plugins() -> Iterator[None]:
-    """Keep pydantic from reading the metadata of every installed package to find plugins for its models."""
+    """Keep pydantic from reading the metadata of every installed package to find plugins for its models.
+
+    What it would read them with takes a twentieth of ``status`` to import, so that is put off as well.
+    """
     before = os.environ.get("PYDANTIC_DISABLE_PLUGINS")
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     try:
-        yield
+        with _metadata_later():
+            yield
     finally:
         if before is None:
             del os.environ["PYDANTIC_DISABLE_PLUGINS"]

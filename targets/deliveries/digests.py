@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import Future
 from pathlib import Path
 
 from shipway.registry import files
@@ -25,36 +24,28 @@ class Digests:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: dict[_Key, Future[Digest]] = {}
+        self._found: dict[_Key, Digest] = {}
+        self._turns: dict[_Key, threading.Lock] = {}
 
     def of(self, path: Path) -> Digest:
         """The digest of the file at ``path``; a link is not followed to tell whether it stayed as it was."""
         seen = path.lstat()
         key = _key(seen)
         with self._lock:
+            turn = self._turns.setdefault(key, threading.Lock())
+        with turn:
             known = self._found.get(key)
-            mine = self._found.setdefault(key, Future())
-        if known is not None:
-            return known.result()
-        try:
-            mine.set_result(files.digest_of(path))
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        finally:
-            if mine.exception() is not None or abs(time.time_ns() - seen.st_ctime_ns) < TICK_NS:
-                with self._lock:
-                    self._found.pop(key, None)
-        return mine.result()
+            if known is None:
+                known = files.digest_of(path)
+                if abs(time.time_ns() - seen.st_ctime_ns) > TICK_NS:
+                    self._found[key] = known
+        return known
 
     def know(self, path: Path, digest: Digest) -> None:
         """``path`` was just given its name, and what is in it was held against ``digest`` before that."""
         seen = path.lstat()
         if abs(time.time_ns() - seen.st_mtime_ns) > TICK_NS:  # or a later write might show in no time
-            known: Future[Digest] = Future()
-            known.set_result(digest)
-            with self._lock:
-                self._found[_key(seen)] = known
+            self._found[_key(seen)] = digest
 
 
 def _key(seen: os.stat_result) -> _Key:

@@ -11,7 +11,6 @@ At most ``AT_ONCE`` hosts are connected to: the connections of others are closed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from shipway.registry.errors import ConflictError, DeliveryError, ShipwayError
@@ -45,6 +44,8 @@ class Fleet:
 
         ``work`` runs in threads. Raises what is no single host's fault: a missing key, an altered store.
         """
+        from concurrent.futures import ThreadPoolExecutor, wait  # not for a status of folders
+
         names = tuple(self.hosts if names is None else names)
         crowd = len(names) > self._at_once
         self._make_room(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,9 @@ HEAVY = frozenset(
         "requests",
     ]
 )
+
+PLUGINS = frozenset(["zipfile", "email"])
+"""What ``importlib.metadata`` brings along: pydantic looks for plugins with it, we for target kinds."""
 
 PROJECT = """\
 project: acme
@@ -94,6 +98,54 @@ def test_help_and_wrong_usage_do_not_even_read_yaml(folder: Path, arguments: str
     assert found == code
     assert not names & HEAVY
     assert "yaml" not in names
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "nonsense", "status", "history", "status --config nothing.yaml"]
+)
+def test_what_needs_no_kind_looks_for_no_plugins(folder: Path, arguments: str) -> None:
+    _, names = imported(folder, *arguments.split())
+    assert not names & (PLUGINS | {"concurrent"})
+
+
+@pytest.mark.parametrize("words", ["status --env ", "promote rec/", "rollback --env prod --target "])
+def test_completion_imports_nothing_heavy(folder: Path, words: str) -> None:
+    """As the shell asks: typer's own variables say what was typed so far."""
+    asked = {"_SHIPWAY_COMPLETE": "complete_bash", "COMP_WORDS": f"shipway {words}"}
+    asked["COMP_CWORD"] = str(len(f"shipway {words}".split(" ")) - 1)
+    script = SCRIPT.replace(
+        "code = main(sys.argv[1:])", "code = None\ntry:\n main()\nexcept SystemExit: pass"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True, env={**os.environ, **asked}
+    )
+    offered, names = done.stdout.split(), set(json.loads(done.stderr.splitlines()[-1])[1])
+    assert offered == {"status --env ": ["prod"], "promote rec/": []}.get(words, ["browser", "server"])
+    assert not names & HEAVY
+
+
+WATCHED = """
+import os, sys
+import shipway.registry.verbs.status as verb
+from shipway.registry.cli.app import main
+real = verb.status
+def status(*arguments):
+    sys.stderr.write("seen: %s\\n" % os.environ.get("PYDANTIC_DISABLE_PLUGINS"))
+    return real(*arguments)
+verb.status = status
+sys.exit(main(["status"]))
+"""
+
+
+@pytest.mark.parametrize("value", [None, "mine"])
+def test_pydantics_plugins_are_left_alone_while_a_command_works(folder: Path, value: str | None) -> None:
+    """A gate's program, say, inherits the environment that the user gave to shipway."""
+    given = {key: kept for key, kept in os.environ.items() if key != "PYDANTIC_DISABLE_PLUGINS"}
+    given |= {"PYDANTIC_DISABLE_PLUGINS": value} if value else {}
+    command = [sys.executable, "-c", WATCHED]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=given)
+    assert f"seen: {value}\n" in done.stderr
 
 
 def test_init_needs_no_project(tmp_path: Path) -> None:
