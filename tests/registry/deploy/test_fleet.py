@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import shutil
@@ -14,9 +15,11 @@ import pytest
 from deploy_scene import assert_ledger_is_sound, bundle, forked, place
 from fleet_scene import FleetProject, FolderHost, faults, fleet_at
 
+from shipway.registry.cli import deployments
+from shipway.registry.cli.output import print_blocks
 from shipway.registry.deploy.execute import Deployment, Watch, unwatched
 from shipway.registry.deploy.plan import Task
-from shipway.registry.deploy.site import Goal, Site
+from shipway.registry.deploy.site import Goal, Outcome, Site
 from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError, UsageError
 from shipway.registry.ledger.events import Event
 from shipway.registry.ledger.ledger import Ledger
@@ -92,6 +95,26 @@ def test_a_target_without_waves_goes_with_the_first_one(tmp_path: Path) -> None:
         ("boards", ("b", "c")),
         ("boards", ("d", "e")),
     ]
+
+
+def test_a_plan_shows_the_waves_and_counts_the_bytes_of_every_host(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more=TOLERANT)
+    manifest = bundle(project, 1)
+    with faults(project, e="down"):
+        plan = Site(project, "prod", ["boards"]).plan("promote", {"boards": Goal(manifest)})
+    data = plan.to_json()
+    assert data["targets"][0]["waves"] == [["a"], ["b", "c"], ["d"]]
+    assert data["targets"][0]["allowed_failures"] == 2
+    assert data["targets"][0]["unreachable"] == {"e": "e cannot be reached."}
+    assert data["bytes_to_send"] == 4 * sum(file.size for file in manifest.files)
+    assert [step["hosts"] for step in data["steps"] if step["step"] == "point"] == [["a"], ["b", "c"], ["d"]]
+    with io.StringIO() as page:
+        print_blocks(deployments.plan(Outcome(plan)), page)
+        text = page.getvalue()
+    assert "boards: 4 hosts in 3 waves (1, 2, 1); 2 may fail." in text
+    assert "boards: e is left out. e cannot be reached." in text
+    assert "  boards (2 hosts): send 3 files" in text
+    assert not (tmp_path / "hosts").exists()
 
 
 # failures
