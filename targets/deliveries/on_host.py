@@ -8,7 +8,7 @@ the bytes of a file follow the request that announces them. Where things lie bel
 ``current``                                 the live release: a link, replaced by one rename
 ``.shipway/live/<serial>-<digest>/``        ``pointer.json``, which says of what deployment the link is
 ``.shipway/staging/``                       releases being put together and being removed
-``.shipway/uploads/<sha256>[.part]``        files that have arrived, or a part of one, by what is in them
+``.shipway/uploads/<sha256>[...part]``      files that have arrived, or a part of one, by what is in them
 ``.shipway/lock``                           held while a request changes something
 ==========================================  ==================================================================
 
