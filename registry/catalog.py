@@ -213,6 +213,8 @@ def identity_of(version: ModelVersion) -> Digest:
         "assets": sorted(str(asset.digest) + asset.path for asset in version.assets),
         "precisions": sorted(variant.precision for variant in version.variants),
     }
+    if any(len(variant.files) > 1 for variant in version.variants):
+        parts["external_data"] = ["always"]
     return Digest.of(json.dumps(parts, sort_keys=True).encode())
 
 

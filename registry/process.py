@@ -206,18 +206,20 @@ def serve(prepare: Callable[[], Callable[[Json], Json]]) -> None:
     """
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children
-    signal.signal(signal.SIGTERM, _raise_exit)
+    signal.signal(signal.SIGTERM, _exit_at_once)
     gc.set_threshold(100_000, 20, 20)  # what it imports stays: to look there for garbage is waste
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         handle = prepare()
         for line in sys.stdin.buffer:
+            signal.signal(signal.SIGTERM, _raise_exit)
             try:
                 document = {"answer": handle(json.loads(line))}
             except _Terminated:
                 raise
             except BaseException as error:
                 document = {"error": _preserve(error)}
+            signal.signal(signal.SIGTERM, _exit_at_once)
             answers.write(json.dumps(document).encode() + b"\n")
             answers.flush()
 
@@ -248,6 +250,11 @@ def describe_exit(code: int) -> str:
 
 class _Terminated(SystemExit):
     """SIGTERM: unwinds the request that is running, so that its ``finally`` clauses clean up."""
+
+
+def _exit_at_once(number: int, frame: object) -> None:
+    """Nothing is being done that is to be undone; an import would turn an exception into one of its own."""
+    os._exit(128 + number)
 
 
 def _raise_exit(number: int, frame: object) -> None:

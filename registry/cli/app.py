@@ -68,8 +68,6 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
         with begin():
             code = app(arguments, prog_name="shipway", standalone_mode=False)
     except ShipwayError as error:
-        if interrupts.caught():
-            return _interrupted(as_json=as_json)
         return failures.report(error, as_json=as_json)
     except _click.ClickException as error:
         return _usage(error, as_json=as_json)
@@ -105,9 +103,8 @@ def _usage(error: Any, *, as_json: bool) -> int:
 
 
 def _interrupted(*, as_json: bool) -> int:
-    kind, code = failures.INTERRUPTED
-    if interrupts.caught() == signal.SIGTERM:
-        code = 128 + signal.SIGTERM
+    ended = interrupts.caught() == signal.SIGTERM
+    kind, code = failures.TERMINATED if ended else failures.INTERRUPTED
     what = "Interrupted."
     remedy = "Run the same command again: it finishes or undoes what was begun."
     if as_json:

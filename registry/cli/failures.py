@@ -29,6 +29,7 @@ FAMILIES: dict[type[errors.ShipwayError], Family] = {
 }
 BUG = Family("bug", 1)
 INTERRUPTED = Family("interrupted", 130)
+TERMINATED = Family("interrupted", 143)  # 128 + SIGTERM, as with Ctrl-C
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell reports a program that died of it
 
 

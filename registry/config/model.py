@@ -147,6 +147,10 @@ class ConvertConfig(Section):
         description="what int8 must meet against the trained model",
     )
     timeout_s: _Float = Field(default=600.0, gt=0, description="seconds after which a conversion is given up")
+    external_data: Literal["auto", "always"] = Field(
+        default="auto",
+        description="tensors' data in a file of their own beside the graph: auto (above 1.5 GB), or always",
+    )
     memory: Size | None = Field(
         default=None,
         description="memory that a conversion may use (16GB); none: 3/4 of the machine's, 8GB at least",

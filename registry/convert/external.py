@@ -32,23 +32,56 @@ def is_large(path: Path) -> bool:
 
 
 def gather(model: onnx.ModelProto, base: Path, data: Path) -> None:
-    """Copy the data of all tensors, which lie in files in ``base``, into the one file ``data``.
+    """Copy the data of all tensors, which lie in files in ``base`` or in the model, into the file ``data``.
 
     ``model`` then refers to it by its name.
     """
-    with data.open("xb") as out:
+    with Writer(data, base) as writer:
         for tensor in graph.tensors(model.graph):
-            external = tensor.data_location == onnx.TensorProto.EXTERNAL
-            if not external and len(tensor.raw_data) < _SMALL_TENSOR:
-                continue
-            out.seek(-out.tell() % _ALIGN, 1)
-            offset = out.tell()
-            length = _copy(tensor, base, out.write)
-            tensor.ClearField("raw_data")
-            del tensor.external_data[:]
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-            for key, value in (("location", data.name), ("offset", str(offset)), ("length", str(length))):
-                tensor.external_data.add(key=key, value=value)
+            writer.put(tensor)
+
+
+class Writer:
+    """A file of tensor data that is being written. Use it as a context manager.
+
+    ``base`` is the folder in which tensors that are put lie so far, where they are not in the model.
+    """
+
+    def __init__(self, data: Path, base: Path) -> None:
+        self._name = data.name
+        self._base = base
+        self._out = data.open("xb")
+
+    def put(self, tensor: onnx.TensorProto) -> None:
+        """Append the data of ``tensor``, which refers to them from now on; small ones stay where they are."""
+        external = tensor.data_location == onnx.TensorProto.EXTERNAL
+        if not external and len(tensor.raw_data) < _SMALL_TENSOR:
+            return
+        self._out.seek(-self._out.tell() % _ALIGN, 1)
+        offset = self._out.tell()
+        length = _copy(tensor, self._base, self._out.write)
+        tensor.ClearField("raw_data")
+        del tensor.external_data[:]
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", self._name), ("offset", str(offset)), ("length", str(length))):
+            tensor.external_data.add(key=key, value=value)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._out.close()
+
+
+def whole(tensor: onnx.TensorProto, base: Path) -> onnx.TensorProto:
+    """The tensor with its data in memory."""
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        copy.ClearField("external_data")
+        copy.ClearField("data_location")
+        copy.raw_data = b"".join(_chunks(tensor, base))
+    return copy
 
 
 def digest(tensor: onnx.TensorProto, base: Path) -> str:

@@ -21,6 +21,7 @@ from shipway.registry.verify import measure
 from shipway.registry.verify.golden import Case
 
 Floats = NDArray[np.floating[Any]]
+Steps = NDArray[np.int8]
 
 LEVELS = 127  # symmetric int8: -127 to 127
 _DAMPING = 0.01  # of the mean diagonal, as in the paper: keeps the inverse stable
@@ -74,12 +75,12 @@ def scales(weight: Floats, axis: int) -> Floats:
     return spread
 
 
-def plainly(weight: Floats, axis: int) -> NDArray[np.int8]:
+def plainly(weight: Floats, axis: int) -> Steps:
     """Each number to the nearest step."""
     return _steps(weight / scales(weight, axis)).astype(np.int8)
 
 
-def with_feedback(weight: Floats, axis: int, moments: Floats) -> NDArray[np.int8]:
+def with_feedback(weight: Floats, axis: int, moments: Floats) -> Steps:
     """Rounded so that the outputs change least on inputs of these second moments, [inputs, inputs]."""
     turned = np.moveaxis(weight, axis, 0)
     left = turned.reshape(len(turned), -1).astype(np.float64)
@@ -133,9 +134,7 @@ def _reader(node: onnx.NodeProto, dims: tuple[int, ...]) -> Reader | None:
     return None
 
 
-def rounded(
-    path: Path, weights: Mapping[str, Weight], cases: Sequence[Case]
-) -> Iterator[tuple[str, NDArray[np.int8]]]:
+def rounded(path: Path, weights: Mapping[str, Weight], cases: Sequence[Case]) -> Iterator[tuple[str, Steps]]:
     """Each weight of the model at ``path`` in int8, on what its layers are given in ``cases`` where known.
 
     Raises ConversionError where the model does not run on them.
@@ -155,9 +154,7 @@ def rounded(
         yield from _group(path, group, cases)
 
 
-def _group(
-    path: Path, group: Mapping[str, Weight], cases: Sequence[Case]
-) -> Iterator[tuple[str, NDArray[np.int8]]]:
+def _group(path: Path, group: Mapping[str, Weight], cases: Sequence[Case]) -> Iterator[tuple[str, Steps]]:
     moments = {name: np.zeros((weight.inputs, weight.inputs)) for name, weight in group.items()}
     wanted = {reader.tensor for weight in group.values() for reader in weight.readers}
     for case in cases:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from shipway.registry import privacy
-from shipway.registry.convert import graph, rounding
+from shipway.registry.convert import graph, narrow, rounding
+from shipway.registry.convert.narrow import Judge
 from shipway.registry.errors import ConversionError
 from shipway.registry.verify.golden import Case
 
@@ -26,10 +25,6 @@ _DELICATE = (
     "ReduceMean", "ReduceSum", "GlobalAveragePool", "Exp", "Sigmoid", "Pow", "Div", "Sqrt",
 )  # fmt: skip
 """Operators in which float16 overflows or drops small terms."""
-
-
-Judge = Callable[[onnx.ModelProto, bool], float]
-"""How far out a model's worst output is: at most 1.0 passes. True: a quick look, at one golden case only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,11 @@ def recipes(
             name = "weights and arithmetic in int8, ranges from the samples"
             found.insert(0, Recipe(name, lambda path, _: (_int8_static(path, cases), "")))
         return found
-    raise ConversionError(
+    raise _no_precision(precision)
+
+
+def _no_precision(precision: str) -> ConversionError:
+    return ConversionError(
         f"There is no precision {precision!r}.",
         why="There is fp32, fp16 and int8.",
         remedy="Set another precision for the target in deploy.yaml.",
@@ -87,15 +86,7 @@ def _fp16(path: Path, keep: Sequence[str] = ()) -> onnx.ModelProto:
 
 
 def _fp16_weights(path: Path, judge: Judge) -> tuple[onnx.ModelProto, str]:
-    return _narrow_what_passes(graph.load(path), lambda tensor, _: _halved(tensor), judge)
-
-
-def _halved(tensor: onnx.TensorProto) -> _Narrowed | None:
-    values = numpy_helper.to_array(tensor)
-    if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-        return None  # it would become infinite
-    half = numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_fp16")
-    return [half], [_widened(half.name, tensor.name)]
+    return narrow.what_passes(graph.load(path), narrow.halved, judge)
 
 
 def _int8_weights(path: Path, judge: Judge, cases: Sequence[Case]) -> tuple[onnx.ModelProto, str]:
@@ -106,135 +97,37 @@ def _int8_weights(path: Path, judge: Judge, cases: Sequence[Case]) -> tuple[onnx
     convolutions, are in float16: with int8 they lose most and gain least; so are those that the numbers need.
     """
     model = graph.load(path)
-    axes, readers = _channel_axes(model.graph), rounding.readers(model.graph)
+    axes, readers = narrow.channel_axes(model.graph), rounding.readers(model.graph)
     weights = {
         tensor.name: rounding.Weight(
             numpy_helper.to_array(tensor), axes[tensor.name], readers.get(tensor.name, ())
         )
         for tensor in model.graph.initializer
-        if tensor.name in axes and _is_heavy(tensor)
+        if tensor.name in axes and narrow.is_heavy(tensor)
     }
     steps = dict(rounding.rounded(path, weights, cases))
-
-    def narrow(tensor: onnx.TensorProto, axis: int | None) -> _Narrowed | None:
-        if axis is None:
-            return None
-        if weights[tensor.name].inputs < _FEW_INPUTS:
-            return _halved(tensor)
-        parts = {
-            "int8": steps[tensor.name],
-            "scale": rounding.scales(weights[tensor.name].values, axis),
-        }
-        made = [numpy_helper.from_array(part, f"{tensor.name}_{key}") for key, part in parts.items()]
-        wide = f"{tensor.name}_steps"
-        product = helper.make_node("Mul", [wide, made[1].name], [tensor.name])
-        return made, [_widened(made[0].name, wide), product]
-
-    return _narrow_what_passes(model, narrow, judge, _halved)
+    return narrow.what_passes(
+        model,
+        lambda tensor, axis: narrow.stepped(tensor, axis, steps.get(tensor.name)),
+        judge,
+        narrow.halved,
+    )
 
 
-def _widened(narrow: str, wide: str) -> onnx.NodeProto:
-    return helper.make_node("Cast", [narrow], [wide], to=onnx.TensorProto.FLOAT)
+def outside(precision: str, path: Path, place: Path) -> str:
+    """The weights of a model that is too large for one file in ``precision``, at ``place``; what was done.
 
-
-_Narrowed = tuple[list[onnx.TensorProto], list[onnx.NodeProto]]
-_Narrow = Callable[[onnx.TensorProto, int | None], _Narrowed | None]
-"""Makes a weight narrow, given its axis of channels (None where it has none), or leaves it alone (None)."""
-
-_FEWEST = 256  # elements: what is smaller weighs nothing
-_FEW_INPUTS = 32  # of one output: below it a scale of its own weighs half of what int8 saves
-
-
-def _is_heavy(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) >= _FEWEST
-
-
-def _narrow_what_passes(
-    model: onnx.ModelProto,
-    narrow: _Narrow,
-    judge: Judge,
-    otherwise: Callable[[onnx.TensorProto], _Narrowed | None] | None = None,
-) -> tuple[onnx.ModelProto, str]:
-    """All weights narrow if the numbers allow it; else as many as they allow, those first that cost least.
-
-    The cost of a weight is the error that it makes alone for each byte that it saves. Whole groups are tried
-    first and halved where they fail. The others are made less narrow, by ``otherwise``, if they all can be.
+    Raises ConversionError on a precision that there is not, or where there is nothing to gain.
     """
-    axes = _channel_axes(model.graph)
-    made = {}
-    for tensor in model.graph.initializer:
-        if _is_heavy(tensor):
-            narrowed = narrow(tensor, axes.get(tensor.name))
-            if narrowed is not None:
-                made[tensor.name] = narrowed
-    if not made:
-        raise ConversionError(
-            "No weight can be made narrower.",
-            why=f"The model has none of {_FEWEST} elements or more in a product or a convolution.",
-        )
-    whole = _with(model, made)
-    if judge(whole, False) <= 1:
-        return whole, ""
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in made}
-    spare = {name: less for name in made if otherwise and (less := otherwise(tensors[name]))}
-    if spare and judge(_with(model, spare), False) > 1:
-        spare = {}
-    cost = {
-        name: judge(_with(model, {name: made[name]}), True) / math.prod(tensors[name].dims) for name in made
+    ways: dict[str, tuple[str, narrow.Narrow]] = {
+        "fp16": ("weights in float16, arithmetic in float32", narrow.halved),
+        "int8": ("weights in int8, arithmetic in float32", narrow.stepped),
     }
-    ranked = sorted(made, key=lambda name: (cost[name], name))
-    chosen: list[str] = []
-
-    def grow(group: list[str]) -> None:
-        attempt = _with(model, spare | {name: made[name] for name in (*chosen, *group)})
-        if judge(attempt, False) <= 1:
-            chosen.extend(group)
-        elif len(group) > 1:
-            grow(group[: len(group) // 2])
-            grow(group[len(group) // 2 :])
-
-    middle = len(ranked) // 2
-    for half in (ranked[:middle], ranked[middle:]):
-        if half:
-            grow(half)
-    if not chosen:
-        return whole, ""
-    kept = len(ranked) - len(chosen)
-    narrowed = _with(model, spare | {name: made[name] for name in chosen})
-    instead = "are float16" if spare else "stay float32"
-    return narrowed, f"{kept} of {len(ranked)} weights {instead}: with them the numbers fail"
-
-
-def _with(model: onnx.ModelProto, made: Mapping[str, _Narrowed]) -> onnx.ModelProto:
-    """A copy with these weights narrow, each widened again under its old name for whoever reads it."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    kept = [tensor for tensor in copy.graph.initializer if tensor.name not in made]
-    nodes = list(copy.graph.node)
-    del copy.graph.initializer[:], copy.graph.node[:]
-    for tensors, widen in made.values():
-        kept.extend(tensors)
-        copy.graph.node.extend(widen)
-    copy.graph.initializer.extend(kept)
-    copy.graph.node.extend(nodes)
-    return copy
-
-
-def _channel_axes(of: onnx.GraphProto) -> dict[str, int]:
-    """For each weight of a product, a convolution or a table: the axis along which one scale each is kept."""
-    axes: dict[str, int] = {}
-    dims = {tensor.name: len(tensor.dims) for tensor in of.initializer}
-    for node in of.node:
-        if node.op_type in ("Conv", "ConvTranspose"):
-            axes.setdefault(node.input[1], 0 if node.op_type == "Conv" else 1)
-        elif node.op_type == "MatMul" and dims.get(node.input[1]) == 2:
-            axes.setdefault(node.input[1], 1)
-        elif node.op_type == "Gemm":
-            turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-            axes.setdefault(node.input[1], 0 if turned else 1)
-        elif node.op_type == "Gather" and dims.get(node.input[0]) == 2:
-            axes.setdefault(node.input[0], 0)
-    return axes
+    if precision not in ways:
+        raise _no_precision(precision)
+    name, way = ways[precision]
+    narrow.outside(path, place, way)
+    return name
 
 
 def _int8_dynamic(path: Path) -> onnx.ModelProto:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipway.registry import catalog, files, room
+from shipway.registry import catalog, files, interrupts, room
 from shipway.registry.config.model import ConvertConfig
 from shipway.registry.convert import toolchains
 from shipway.registry.convert.source import Source
-from shipway.registry.errors import ConversionError, VerificationError
+from shipway.registry.errors import ConversionError
 from shipway.registry.nouns import Digest, File, Link, ModelVersion, Tolerance, Variant
 from shipway.registry.observe import Observer
-from shipway.registry.verbs import attempts, layers
+from shipway.registry.verbs import attempts, layers, precisions
 from shipway.targets.base import RuntimeLimits
 
 if TYPE_CHECKING:
@@ -50,6 +48,7 @@ class Wish:
             "samples": _samples_digests(self.samples) if self.samples else None,
             "toolchain": "+".join(toolchains.names(self.chains)) or toolchains.ONNX_AS_IS,
             "opset": self.opset,
+            **({"external_data": "always"} if self.config.external_data == "always" else {}),
             "tolerances": {p: self.config.allowed(p).to_json() for p in sorted(self.precisions)},
         }
         return self.source.identity(options)
@@ -68,6 +67,7 @@ class Clock:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        interrupts.check()
         began = time.monotonic()
         try:
             with self.observer.phase(name):
@@ -113,9 +113,11 @@ def verified(
     ]
     with clock.phase("variants"):
         others = sorted(set(wish.precisions) - {"fp32"})
-        if data and others:
-            raise _too_large(wish, others[0])
-        variants += [_variant(wish, precision, path, found, work, folder) for precision in others]
+        make = precisions.large if data else precisions.small
+        variants += [make(wish, precision, path, found, work, folder) for precision in others]
+        if wish.config.external_data == "always" and not data:
+            variants = [precisions.outside(wish, variant, proof, folder) for variant in variants]
+            links = list(variants[0].links)
         latency = {
             v.precision: proof.median_ms(folder / catalog.location(v.files[0], v.precision)) for v in variants
         }
@@ -147,15 +149,6 @@ def verified(
     return draft, folder, example
 
 
-def _too_large(wish: Wish, precision: str) -> ConversionError:
-    asking = ", ".join(repr(target) for target in wish.precisions[precision])
-    return ConversionError(
-        f"{wish.name} is too large to be brought to {precision}, which target {asking} asks for.",
-        why="What does it holds the whole model in one file of at most 2 GB.",
-        remedy=f"Set precision: fp32 for {asking} in deploy.yaml.",
-    )
-
-
 def _import_early() -> None:
     """Import what is needed later while the children are importing: then nobody waits for it."""
     from shipway.registry.convert import optimise, repairs  # noqa: F401
@@ -185,63 +178,6 @@ def _optimised(
     attempt.replace(path)
     links.append(link)
     return leaner, ""
-
-
-def _variant(wish: Wish, precision: str, path: Path, found: Proved, work: Path, folder: Path) -> Variant:
-    """The first recipe whose numbers pass. Raises VerificationError naming who asks for the precision."""
-    from shipway.registry.convert import graph, variants
-    from shipway.registry.verify import chain, golden, parity
-
-    proof, tolerance = found.proof, wish.config.allowed(precision)
-    place = folder / catalog.location(File("model.onnx", Digest(""), 0), precision)
-    place.parent.mkdir(parents=True)
-    attempt = work / f"{precision}.onnx"
-
-    def judge(model: onnx.ModelProto, quick: bool) -> float:
-        attempt.write_bytes(graph.to_bytes(model))
-        try:
-            return proof.excess(attempt, tolerance, quick=quick)
-        except ConversionError:  # it does not even load
-            return math.inf
-
-    tried: list[Link] = []
-    failures: list[str] = []
-    model, real = graph.load(path), wish.samples is not None
-    cases = proof.cases
-    if not real:
-        made = golden.pictures(
-            graph.info(model, 0).inputs, proof.sizes[-1], graph.id_limits(model), seed=chain.SEED
-        )
-        cases = tuple(made) or cases
-    for recipe in variants.recipes(precision, model, cases, real=real):
-        try:
-            model, note = recipe.make(path, judge)
-            attempt.write_bytes(graph.to_bytes(model))
-            link = proof.link(attempt, precision, tolerance)
-        except ConversionError as error:
-            room.require(work, error.why)
-            failures.append(f"{recipe.name}: {error.what} {error.why}".strip())
-            continue
-        except Exception as error:  # the tools raise whatever they stumble over
-            room.require(work, f"{type(error).__name__}: {error}")
-            failures.append(f"{recipe.name}: {type(error).__name__}: {error}"[:500])
-            continue
-        link = dataclasses.replace(link, notes=(recipe.name, *filter(None, [note]), *link.notes))
-        if link.passed:
-            attempt.replace(place)
-            return Variant(precision, (files.describe(place, "model.onnx"),), (link,))
-        if wish.bisect:
-            layer = layers.of_forms(path, attempt, found, tolerance)
-            link = dataclasses.replace(link, notes=(*link.notes, layer))
-        tried.append(link)
-    asking = ", ".join(repr(target) for target in wish.precisions[precision])
-    raise VerificationError(
-        f"The {precision} form of {wish.name}, which target {asking} asks for, is not good enough.",
-        why="\n".join([parity.table(tried), *(note for link in tried for note in link.notes), *failures]),
-        remedy=f"Nothing was registered. Set precision: fp32 for {asking} in deploy.yaml, raise "
-        f"convert.tolerance_{precision} there if the difference is one that you accept, or give real inputs "
-        "with --samples: they judge fairer, and int8 needs them to find its ranges.",
-    )
 
 
 def _write_golden(folder: Path, work: Path, proof: GoldenSet) -> tuple[tuple[File, ...], Path]:

@@ -52,7 +52,7 @@ def test_every_dependency_has_its_reason(heading: str, extra: str | None) -> Non
 def test_every_exit_code_is_listed_with_its_kind() -> None:
     rows = table((DOCS / "reference" / "cli.md").read_text(), "## Exit codes")
     listed = {(row[1], int(row[0])) for row in rows if row[1]}
-    families = [*failures.FAMILIES.values(), failures.BUG, failures.INTERRUPTED]
+    families = [*failures.FAMILIES.values(), failures.BUG, failures.INTERRUPTED, failures.TERMINATED]
     assert listed == {(family.kind, family.exit) for family in families}
     assert failures.BROKEN_PIPE in {int(row[0]) for row in rows}
 
