@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from measure import Contest, Subject, run
 from scene import BIN, HERE, SHIPWAY, Group, answer, big_model, project, require, shipway
@@ -200,14 +202,24 @@ def serving(work: Path) -> Iterator[Contest]:
 
 def fill_ledger(home: Path, length: int) -> None:
     """A ledger as ``length`` promotions would have left it, written through shipway's own code."""
-    from shipway.registry.ledger import owner
-    from shipway.registry.ledger.events import LIVE, Place, Started
+    from shipway.registry.ledger.events import Place
     from shipway.registry.ledger.ledger import Ledger
-    from shipway.registry.nouns import Digest
     from shipway.registry.store.folder import FolderObjects
 
     ledger = Ledger(FolderObjects(home / ".shipway/store"))
     place = Place("prod", "server")
+    sync, os.fsync = os.fsync, lambda descriptor: None  # it need not survive a power cut
+    try:
+        fill(ledger, place, length)
+    finally:
+        os.fsync = sync
+
+
+def fill(ledger: Any, place: Any, length: int) -> None:
+    from shipway.registry.ledger import owner
+    from shipway.registry.ledger.events import LIVE, Started
+    from shipway.registry.nouns import Digest
+
     for serial in range(1, length + 1):
         started = Started(
             place=place,

@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import statistics
 import sys
 import tempfile
@@ -47,6 +48,8 @@ def results(work: Path, only: str) -> Iterator[Result]:
             yield Result(
                 f"all of {group.make.__name__}", "", 0, "", problem=f"{type(error).__name__}: {error}"
             )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # some of them are gigabytes
 
 
 def cells(result: Result) -> list[str]:
