@@ -42,12 +42,9 @@ def results(work: Path, only: str) -> Iterator[Result]:
                 if any(only in subject.name for subject in contest.subjects):
                     print(f"measuring: {', '.join(s.name for s in contest.subjects)}", file=sys.stderr)
                     yield from compare(contest)
-        except (
-            Exception
-        ) as error:  # what the group needs could not be made: its rows are missing, not others'
-            yield Result(
-                f"all of {group.make.__name__}", "", 0, "", problem=f"{type(error).__name__}: {error}"
-            )
+        except Exception as error:  # what the group needs could not be made: others have their rows
+            name = f"all of {group.make.__name__}"
+            yield Result(name, "", 0, "", problem=f"{type(error).__name__}: {error}")
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # some of them are gigabytes
 
