@@ -116,4 +116,7 @@ class Target(Protocol):
         """Write the bundle's files. No other effect: no network unless the kind's docs say so, no clock."""
 
     def activation(self, release: Release) -> Sequence[Step]:
-        """Steps on the destination between sealing and pointing (build engines, warm up); often none."""
+        """Steps on the destination between sealing and pointing (build engines, warm up); often none.
+
+        They are left out where the destination is storage, which runs no programs.
+        """
