@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(chromium iproute2 openssh-client openssh-server docker-compose maven nginx openjdk-17-jdk-headless postgresql
+packages=(chromium curl jq iproute2 openssh-client openssh-server docker-compose maven nginx openjdk-17-jdk-headless postgresql
   debootstrap qemu-user-static)
 
 missing=()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-USER = "mlflow"
+USER = "postgres"
 
 
 def free_port() -> int:
