@@ -225,8 +225,9 @@ def _give_up(ledger: Ledger, claims: Mapping[str, Started], run: _Run, error: Ba
             owner.abandon(command)
             _add(error, remedy="All of it is live; the next promote or rollback records the rest.")
             return
-        for target in dict.fromkeys(reversed(run.pointed)):
-            run.rollouts[target].undo()
+        with contextlib.ExitStack() as back:  # newest first, and one that can't be taken back keeps no other
+            for target in dict.fromkeys(run.pointed):
+                back.callback(run.rollouts[target].undo)
         for target in claims:
             run.rollouts[target].tidy()
         for target, started in claims.items():

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shipway.registry.config.project import Project
+from shipway.registry.deploy.plan import Plan
 from shipway.registry.deploy.site import Goal, Outcome, Site
 from shipway.registry.errors import NotFoundError
 from shipway.registry.ledger.events import LIVE, Place, Started
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.verbs.promote import refuse_blank
+from shipway.registry.verbs.readiness import listed
+from shipway.targets.steps import Patch, Send
 
 
 def rollback(
@@ -43,6 +46,7 @@ def rollback(
         for target, started in found.items()
     }
     plan = site.plan("rollback", goals, reason=reason, accept=accept, observer=observer)
+    refuse_lost(project, plan)
     deployments = () if dry_run else site.carry_out(plan, observer=observer)
     return Outcome(plan, deployments)
 
@@ -78,3 +82,15 @@ def refuse_nowhere(site: Site, wanted: dict[str, Started | None], to_version: in
         why=f"Without {what} that was healthy: {', '.join(lacking or site.targets)}.",
         remedy=f"Roll back the others alone: {able}" if able else "'shipway history' shows what was live.",
     )
+
+
+def refuse_lost(project: Project, plan: Plan) -> None:
+    """Raise NotFoundError, before anything is claimed, where what must be sent is in the store no more."""
+    files = {task.step.file: task.target for task in plan.tasks if isinstance(task.step, Send | Patch)}
+    lost = {file.path: target for file, target in files.items() if not project.store.has(file.digest)}
+    if lost:
+        raise NotFoundError(
+            f"{', '.join(sorted(set(lost.values())))}: what a rollback would restore is gone.",
+            why=f"It is not whole at the destination, and the store has lost {listed(sorted(lost))}.",
+            remedy="'shipway history' shows what else was live: --to-version V. Or register the model again.",
+        )

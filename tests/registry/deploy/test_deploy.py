@@ -33,7 +33,8 @@ from shipway.registry.observe import SILENT, Advance
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.store import Store
 from shipway.registry.verbs.rollback import rollback
-from shipway.targets.steps import Gate, Point
+from shipway.targets.deliveries.folder import FolderDelivery
+from shipway.targets.steps import Gate, Point, Step
 
 
 def releases(project: Project, target: str = "one") -> set[str]:
@@ -528,3 +529,28 @@ def test_a_ledger_that_fills_up_between_two_claims_changes_nothing(project: Proj
     objects.good = 99
     put_live(project, bundle(project, 2))
     assert live_versions(project) == {"one": 2, "two": 2}
+
+
+def test_a_target_that_can_not_be_taken_back_keeps_no_other_from_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_live(project, bundle(project, 1))
+    perform, broken = FolderDelivery.perform, set[str]()
+
+    def failing(self: FolderDelivery, step: Step) -> int:
+        """From its gate on nothing works any more on ``two``."""
+        if self.address.endswith("two") and (isinstance(step, Gate) or broken):
+            broken.add(self.address)
+            raise DeliveryError("The disk of two is gone.")
+        return perform(self, step)
+
+    monkeypatch.setattr(FolderDelivery, "perform", failing)
+    with pytest.raises(DeliveryError, match="The disk of two is gone") as caught:
+        put_live(project, bundle(project, 2))
+    assert "Undoing it did not end either" in caught.value.why
+    assert live_versions(project) == {"one": 1, "two": 2}
+    monkeypatch.undo()
+    monkeypatch.setenv("SHIPWAY_MIRROR", "off")
+    Site(project, "prod").recover()  # the next command takes back what could not be
+    assert live_versions(project) == {"one": 1, "two": 1}
+    assert_ledger_is_sound(project)

@@ -11,7 +11,7 @@ from deploy_scene import CONFIG, assert_live_is_whole, bundle, live_versions, pr
 
 from shipway.registry.cli.app import main
 from shipway.registry.config.project import Project
-from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, ShipwayError, UsageError
+from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, UsageError
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.verbs.history import history
 from shipway.registry.verbs.rollback import rollback
@@ -72,9 +72,13 @@ def test_a_release_that_is_gone_from_the_store_too(
     found = seen(project, deep=False)
     assert not found.rollback_ready
     assert "and the store has lost model/graph.onnx" in found.rollback_problem
-    with pytest.raises(ShipwayError):
+    with pytest.raises(NotFoundError, match="one: what a rollback would restore is gone") as caught:
         rollback(project, "prod")
+    assert "the store has lost model/graph.onnx" in caught.value.why
     assert live_versions(project) == {"one": 2, "two": 2}
+    assert len(history(project, "prod")) == 4  # nothing was claimed
+    rollback(project, "prod", targets=["two"])  # where it still lies it needs no store
+    assert live_versions(project) == {"one": 2, "two": 1}
 
 
 def test_a_bundle_that_the_store_has_lost_hides_nothing_else(
