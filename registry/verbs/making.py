@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipway.registry import catalog, files, interrupts, room
+from shipway.registry import files, interrupts, room
 from shipway.registry.config.model import ConvertConfig
 from shipway.registry.convert import toolchains
 from shipway.registry.convert.source import Source
@@ -85,7 +85,7 @@ def verified(
 ) -> tuple[ModelVersion, Path, Path]:
     """The version but for its number, the folder with its files as MLflow will hold it, an example."""
     from shipway.registry.convert import graph
-    from shipway.registry.verify import branches
+    from shipway.registry.verify import branches, measure
 
     source = wish.source.copy_into(_made(work / "source"))
     _import_early()
@@ -118,9 +118,8 @@ def verified(
         if wish.config.external_data == "always" and not data:
             variants = [precisions.outside(wish, variant, proof, folder) for variant in variants]
             links = list(variants[0].links)
-        latency = {
-            v.precision: proof.median_ms(folder / catalog.location(v.files[0], v.precision)) for v in variants
-        }
+        latency = precisions.latency(variants, proof, folder)
+        notes += precisions.no_gain(variants, latency[measure.CPU])
     golden_files, example = _write_golden(folder, work, proof)
     assets = _copy_assets(wish.source.assets, folder)
     draft = ModelVersion(
@@ -140,7 +139,8 @@ def verified(
         assets=assets,
         extra={
             "seconds": dict(clock.seconds),
-            "latency_ms": latency,
+            "latency_ms": latency[measure.CPU],
+            "latency_by_provider": latency,
             "notes": notes,
             "repairs": [repair.to_json() for repair in found.repairs],
             "tried": [attempt.to_json() for attempt in found.tried],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from shipway.registry.verbs.making import Wish
     from shipway.registry.verify.chain import GoldenSet
     from shipway.registry.verify.golden import Case
+
+
+_SLOWER = 1.25  # times: less is what two runs of the same model differ by
+_NO_SMALLER = 0.9  # of the size
 
 
 def small(wish: Wish, precision: str, path: Path, found: Proved, work: Path, folder: Path) -> Variant:
@@ -112,6 +116,38 @@ def outside(wish: Wish, variant: Variant, proof: GoldenSet, folder: Path) -> Var
     )
     link = dataclasses.replace(link, notes=before.notes)
     return Variant(variant.precision, _described(place), (*variant.links[:-1], link))
+
+
+def latency(variants: Sequence[Variant], proof: GoldenSet, folder: Path) -> dict[str, dict[str, float]]:
+    """Provider to precision to median milliseconds, for each provider that is here and takes the model."""
+    from shipway.registry.convert import external
+    from shipway.registry.verify import measure
+
+    paths = {v.precision: folder / catalog.location(v.files[0], v.precision) for v in variants}
+    groups = [paths]
+    if sum(variant.size for variant in variants) > external.LARGE:  # too much to have in memory at a time
+        groups = [{precision: path} for precision, path in paths.items()]
+    found: dict[str, dict[str, float]] = {}
+    for provider in measure.providers():
+        found[provider] = {}
+        for group in groups:
+            found[provider] |= proof.medians_ms(group, provider)
+    return found
+
+
+def no_gain(variants: Sequence[Variant], milliseconds: Mapping[str, float]) -> list[str]:
+    """What is to be said of precisions that are slower than fp32, or no smaller. Pure."""
+    full = next(variant for variant in variants if variant.precision == "fp32")
+    notes = []
+    for variant in variants:
+        now, before = milliseconds[variant.precision], milliseconds["fp32"]
+        slower, share = now > _SLOWER * before, variant.size / full.size
+        if variant is not full and (slower or share > _NO_SMALLER):
+            notes.append(
+                f"{variant.precision} has {share:.0%} of fp32's size and takes {now / before:.0%} of its "
+                "time, on one CPU thread of this machine"
+            )
+    return notes
 
 
 def _place(folder: Path, precision: str) -> Path:

@@ -26,7 +26,13 @@ svg text { font: 10px system-ui, sans-serif; fill: #5b6472 }
   .failed { color: #ff8a80 }
 }
 """
-_BINS = ("0", *(f"{edge:g}" for edge in ERROR_EDGES), "more")
+_CPU = "CPUExecutionProvider"
+_PREFERRED = ("TensorrtExecutionProvider", "CUDAExecutionProvider")  # what targets with a GPU run on
+_BINS = (
+    "0",
+    *(f"{edge:g}" if edge > 0.005 else f"{edge:.0e}".replace("e-0", "e-") for edge in ERROR_EDGES),
+    "more",
+)
 
 
 def write_report(version: ModelVersion, path: Path) -> None:
@@ -67,11 +73,7 @@ def _body(version: ModelVersion) -> Iterator[str]:
         "Heights are logarithmic.</p>"
     )
     yield from (_histogram(link, output) for link in links for output in link.outputs if output.histogram)
-    latency = version.extra.get("latency_ms", {})
-    if latency:
-        yield "<h2>Latency</h2>"
-        yield '<p class="note">Median on CPUExecutionProvider, one thread, where it was registered.</p>'
-        yield _bars(latency)
+    yield from _latency(version)
     sizes = [(v.precision, file.path, format_size(file.size)) for v in version.variants for file in v.files]
     yield "<h2>Files</h2>"
     yield _table(("precision", "file", "size"), [tuple(map(escape, row)) for row in sizes])
@@ -125,6 +127,25 @@ def _histogram(link: Link, output: OutputMeasure) -> str:
     size = f'viewBox="0 0 {34 * len(_BINS)} 140" width="{34 * len(_BINS)}" height="140"'
     drawing = f'<svg {size} role="img" aria-label="{caption}">{"".join(bars)}</svg>'
     return f"<figure>{drawing}<figcaption>{caption}</figcaption></figure>"
+
+
+def _latency(version: ModelVersion) -> Iterator[str]:
+    """By provider: those that were measured, and those that targets prefer and this machine lacked."""
+    measured = version.extra.get("latency_by_provider") or {_CPU: version.extra.get("latency_ms", {})}
+    if not any(measured.values()):
+        return
+    yield "<h2>Latency</h2>"
+    yield (
+        '<p class="note">Median of a run on the golden case that travels, one CPU thread, where it was '
+        "registered. What a destination needs, its gate measures there.</p>"
+    )
+    for provider, times in measured.items():
+        if times:
+            caption = f"{escape(provider)}, by precision"
+            yield f"<figure>{_bars(times)}<figcaption>{caption}</figcaption></figure>"
+    absent = [name for name in _PREFERRED if not measured.get(name)]
+    if absent:
+        yield f'<p class="note">Not measured, absent there: {escape(", ".join(absent))}.</p>'
 
 
 def _bars(latency: Mapping[str, float]) -> str:

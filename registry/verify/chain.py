@@ -59,9 +59,22 @@ class GoldenSet:
 
         return self.cases[max(range(len(self.cases)), key=excess)]
 
-    def median_ms(self, path: Path) -> float:
-        """How long a run of the model at ``path`` takes on the case that travels, on one CPU thread."""
-        return round(measure.median_ms(measure.session(path), self.cases[0]), 3)
+    def medians_ms(self, paths: Mapping[str, Path], provider: str = measure.CPU) -> dict[str, float]:
+        """How long runs of these models take on the case that travels, on one CPU thread.
+
+        A model that another provider than the CPU's does not take is left out: ONNX Runtime would fall back.
+        """
+        loaded = {}
+        for name, path in paths.items():
+            try:
+                session = measure.session(path, provider=provider)
+            except ConversionError:
+                if provider == measure.CPU:
+                    raise
+                continue
+            if session.get_providers()[0] == provider:
+                loaded[name] = session
+        return {name: round(time, 3) for name, time in measure.medians_ms(loaded, self.cases[0]).items()}
 
     def link(self, path: Path, target: str, tolerance: Tolerance, source: str = "") -> Link:
         """Run the model at ``path`` on every case and hold it against the reference."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,26 @@ from shipway.registry.verify.parity import Array
 privacy.no_telemetry()
 import onnxruntime  # noqa: E402 - it reads its environment when it is imported
 
+CPU = "CPUExecutionProvider"
+_REMOTE = ("AzureExecutionProvider",)  # it asks a service of others
+
 FATAL = 4  # ONNX Runtime's logger says what we raise anyway
 
 
-def session(path: Path, *, optimise: bool = True) -> Any:
-    """Load a model on the CPU. Raises ConversionError with the runtime's words where it does not load."""
+def providers() -> list[str]:
+    """What ONNX Runtime can run a model on here, the CPU first."""
+    return [CPU, *(p for p in onnxruntime.get_available_providers() if p != CPU and p not in _REMOTE)]
+
+
+def session(path: Path, *, optimise: bool = True, provider: str = CPU) -> Any:
+    """Load a model. Raises ConversionError with the runtime's words where it does not load."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL
     options.intra_op_num_threads = 1  # sums in one order: the same numbers on every run
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # its exception types share no base class but this one
         raise ConversionError(
             f"ONNX Runtime can't load {path.name}.",
@@ -56,14 +64,20 @@ def run(loaded: Any, cases: Sequence[Case]) -> list[list[Array]]:
     return results
 
 
-def median_ms(loaded: Any, case: Case, *, budget: float = 0.1) -> float:
-    """Median milliseconds of a run on one CPU thread, of 5 to 50 runs that take about ``budget`` seconds."""
-    seconds: list[float] = []
-    while len(seconds) < 5 or (len(seconds) < 50 and sum(seconds) < budget):
-        began = time.perf_counter()
-        run(loaded, [case])
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds) * 1000
+def medians_ms(loaded: Mapping[str, Any], case: Case, *, budget: float = 0.1) -> dict[str, float]:
+    """Median milliseconds of a run of each, of 5 to 50 runs that take about ``budget`` seconds.
+
+    They run in turns: what else the machine does meanwhile slows all of them.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in loaded}
+    for turn in range(50):
+        if turn >= 5 and sum(map(sum, seconds.values())) >= budget * len(loaded):
+            break
+        for name, session in loaded.items():
+            began = time.perf_counter()
+            run(session, [case])
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(found) * 1000 for name, found in seconds.items()}
 
 
 def _words(error: Exception) -> str:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from shipway.registry.errors import UsageError
 from shipway.registry.nouns import Digest, File, Link, ModelVersion, OutputMeasure, Tolerance, Variant
+from shipway.registry.verbs import precisions
 from shipway.registry.verbs.report import page, write_report
-from shipway.registry.verify import parity
+from shipway.registry.verify import measure, parity
+from shipway.registry.verify.chain import GoldenSet
+
+Build = Callable[..., onnx.ModelProto]
 
 TOLERANCE = Tolerance(1e-3, 0)  # so that the allowed error is 1e-3 whatever the scale
 
@@ -89,6 +95,35 @@ def test_the_page_tells_the_whole_story() -> None:
     assert made == page(
         version(link, repairs=[repair], tried=[tried], latency_ms={"fp32": 6.25, "int8": 3.5})
     )
+
+
+def test_latency_is_told_by_provider_and_what_was_absent() -> None:
+    by_provider = {"CPUExecutionProvider": {"fp32": 6.25}, "CUDAExecutionProvider": {"fp32": 1.5}}
+    made = page(version(measured([0.0, 0.0]), latency_ms={"fp32": 6.25}, latency_by_provider=by_provider))
+    said = "\n".join(Page(made).said)
+    assert "1.50 ms" in said
+    assert "CUDAExecutionProvider, by precision" in said
+    assert "Not measured, absent there: TensorrtExecutionProvider." in said
+
+
+def test_a_precision_that_gains_nothing_is_noted() -> None:
+    sizes = {"fp32": 1000, "fp16": 500, "int8": 950}
+    variants = [Variant(name, (File("model.onnx", Digest.of(b""), size),)) for name, size in sizes.items()]
+    assert precisions.no_gain(variants[:2], {"fp32": 10.0, "fp16": 10.9}) == []
+    assert precisions.no_gain(variants, {"fp32": 10.0, "fp16": 15.0, "int8": 10.0}) == [
+        "fp16 has 50% of fp32's size and takes 150% of its time, on one CPU thread of this machine",
+        "int8 has 95% of fp32's size and takes 100% of its time, on one CPU thread of this machine",
+    ]
+
+
+def test_a_provider_that_falls_back_is_not_measured(tmp_path: Path, mlp: Build) -> None:
+    """ONNX Runtime would run the model on the CPU and say nothing."""
+    onnx.save(mlp(), tmp_path / "net.onnx")
+    case = {"x": np.zeros((1, 8), np.float32)}
+    proof = GoldenSet("given", ("y",), (case,), ([np.zeros((1, 4), np.float32)],), ({},))
+    assert set(proof.medians_ms({"fp32": tmp_path / "net.onnx"})) == {"fp32"}
+    assert proof.medians_ms({"fp32": tmp_path / "net.onnx"}, "CUDAExecutionProvider") == {}
+    assert measure.providers()[0] == "CPUExecutionProvider"
 
 
 def test_a_page_that_can_not_be_written(tmp_path: Path) -> None:
