@@ -14,7 +14,8 @@ from shipway.registry.config.model import PlacementConfig
 from shipway.registry.config.project import Project
 from shipway.registry.deploy import approval, hooks, mirror
 from shipway.registry.deploy.execute import Deployment, Watch, execute, unwatched
-from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted, gates, plan_promotion
+from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted
+from shipway.registry.deploy.planning import gates, plan_promotion
 from shipway.registry.deploy.recover import There, recover
 from shipway.registry.deploy.waves import allowed_failures, decide, waves
 from shipway.registry.errors import ConfigError, ConflictError, IntegrityError, NotFoundError, ShipwayError

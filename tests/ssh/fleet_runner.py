@@ -22,7 +22,7 @@ import ssh_project
 from deploy_scene import bundle, put_live
 
 from shipway.registry.cli import deployments, output
-from shipway.registry.deploy.plan import plan_promotion
+from shipway.registry.deploy.planning import plan_promotion
 from shipway.registry.deploy.site import Outcome
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Json

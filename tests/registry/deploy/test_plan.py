@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipway.registry.config.project import Project
-from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted, plan_promotion
+from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted
+from shipway.registry.deploy.planning import plan_promotion
 from shipway.registry.deploy.waves import waves
 from shipway.registry.nouns import Digest, File, Tolerance
 from shipway.targets.deliveries.base import AT_ONCE
