@@ -107,21 +107,21 @@ def _random(path: Path, megabytes: int) -> Path:
 
 
 def ssh(work: Path) -> Iterator[Contest]:
-    """The bundle is in the store; the host has nothing of it."""
+    """The bundle is in the store; the host has nothing of it. Of a kind that starts no program on its host."""
     model = big_model(work / "200.onnx", 200)
     with services.sshd(work / "sshd") as host:
         login = f"{host.user}@127.0.0.1"
         there = work / "host"
         more = f"""\
   hosts:
-    jetson:
+    mobile:
       to: ssh://{host.user}@{{host}}:{host.port}{there}
       hosts: [127.0.0.1]
       ssh: {{keys: ["{host.key}"], known_hosts: "{host.known_hosts}"}}
 """
         home = project(work / "home", more)
         shipway(home, "register", model, "--name", "big")
-        shipway(home, "plan", "big/1", "--to", "prod", "--target", "jetson")
+        shipway(home, "plan", "big/1", "--to", "prod", "--target", "mobile")
 
         def push() -> float:
             shutil.rmtree(there, ignore_errors=True)
@@ -143,7 +143,7 @@ def ssh(work: Path) -> Iterator[Contest]:
             return run(["scp", *options, model, f"{login}:{work / 'copied'}/model.onnx"], work).wall
 
         def arrived() -> None:
-            live = answer(home, "status", "--env", "hosts")["environments"]["hosts"]["jetson"]
+            live = answer(home, "status", "--env", "hosts")["environments"]["hosts"]["mobile"]
             require(live["version"] == 1 and live["healthy"], f"the host is not healthy: {live}")
             bundle = answer(home, "verify", there / "current", "--digests-only")
             require(bool(bundle), "nothing was verified")
