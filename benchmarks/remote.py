@@ -107,7 +107,7 @@ def _random(path: Path, megabytes: int) -> Path:
 
 
 def ssh(work: Path) -> Iterator[Contest]:
-    """The bundle is in the store; the host has nothing of it. Of a kind that starts no program on its host."""
+    """The bundle is in the store, the host has nothing of it, and its kind starts no program there."""
     model = big_model(work / "200.onnx", 200)
     with services.sshd(work / "sshd") as host:
         login = f"{host.user}@127.0.0.1"

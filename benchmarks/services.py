@@ -70,9 +70,7 @@ class Host:
 @contextlib.contextmanager
 def sshd(folder: Path) -> Iterator[Host]:
     """An sshd of our own that lets one new key in. Its ciphers and limits are OpenSSH's defaults."""
-    program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if program is None or shutil.which("scp") is None:
-        raise FailedError("sshd and scp are needed: tools/install-real-parts.sh installs them.")
+    program = installed("sshd")
     folder.mkdir(parents=True)
     for name in ("host", "client"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
