@@ -29,6 +29,11 @@ MADE = (
     "deform-conv-strided",
     "simple-rnn",
     "llama-block",
+    "while-nested",
+    "index-lists",
+    "channels-last",
+    "gru-lengths",
+    "fourier-layer",
 )
 MADE_DOUBLE = ("unet-bilinear", "conv-transpose", "norms")
 
@@ -96,6 +101,11 @@ def repaired(worker: Worker, model: Path, params: Path, cases: list[Path], work:
         ("deform-conv-strided", {"deformable-conv"}),
         ("simple-rnn", {"rnn"}),
         ("llama-block", {"small-bias"}),
+        ("while-nested", {"while", "if"}),
+        ("index-lists", {"broadcast-same", "index-put", "index-add"}),
+        ("channels-last", {"channels-last"}),
+        ("gru-lengths", {"rnn"}),
+        ("fourier-layer", {"complex-numbers"}),
     ],
 )
 def test_a_model_that_the_converter_fails_on(
