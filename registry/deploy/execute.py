@@ -11,6 +11,7 @@ Rules:
    ``live`` in the ledger on there is no way back, and the command has succeeded: what can't be recorded then
    is noted, and recorded by the next command.
 4. Pruning is housekeeping: what can't be removed is left and noted.
+5. What comes before any pointer moves is done for all targets side by side (``abreast``).
 """
 
 from __future__ import annotations
