@@ -9,6 +9,7 @@ A release not listed here counts as the newest listed one below it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -57,14 +58,18 @@ def check_limits(kind: str, model: OnnxInfo, limits: RuntimeLimits) -> None:
             why=f"{limits.why} loads IR versions up to {limits.ir}.",
             remedy="Register the model again with this target in deploy.yaml, or use a newer runtime.",
         )
-    bad = sorted(name for name in set(model.operators) if name in limits.unsupported or _foreign(name))
-    if bad:
+    if bad := foreign_operators(model.operators, limits):
         raise UnsupportedModelError(
             f"{kind} can't run {', '.join(bad)}.",
             why=f"{limits.why} has no such operator.",
             remedy="Deploy to a kind that has it, or replace the layer before training ends.",
         )
     check_size(kind, "The model", model.size, limits)
+
+
+def foreign_operators(operators: Sequence[str], limits: RuntimeLimits) -> list[str]:
+    """Those that the runtime has not, sorted."""
+    return sorted(name for name in set(operators) if name in limits.unsupported or _foreign(name))
 
 
 def _foreign(operator: str) -> bool:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from shipway.registry import room
 from shipway.registry.convert import toolchains
 from shipway.registry.convert.source import Source
-from shipway.registry.errors import ConversionError, ShipwayError, UnsupportedModelError, VerificationError
+from shipway.registry.errors import ConversionError, ShipwayError, VerificationError
 from shipway.registry.nouns import Json, Link
 from shipway.registry.process import WorkerError
 from shipway.registry.verbs import layers
+from shipway.registry.verbs.ceilings import as_targets_run_it, too_new
 
 if TYPE_CHECKING:
     import onnx
@@ -162,7 +163,7 @@ class _Way:
             given = graph.load(source.model, data=not large)
             if large:
                 external.gather(given, source.model.parent, folder.parent / DATA)
-            return _as_targets_run_it(wish, given), reference.OnnxReference(source.model)
+            return as_targets_run_it(wish, given), reference.OnnxReference(source.model)
         assert source.params is not None
         raw = folder / "raw.onnx"
         pieces = mended.pieces if mended else (repairs.Piece(source.model, source.params, raw),)
@@ -191,36 +192,11 @@ class _Way:
                 f"The converter wrote opset {found} instead of {opset}.",
                 remedy="Set a higher convert.opset in deploy.yaml.",
             )
+        model = as_targets_run_it(wish, model)
         # An older Paddle can't read all that a newer one writes: then the mended program says what is right.
         judge = mended.reference if mended and source.format == "pir" else source.model
         timeout = wish.config.timeout_s
         return model, reference.PaddleReference(bench, judge, source.params, folder, timeout)
-
-
-def _as_targets_run_it(wish: Wish, model: onnx.ModelProto) -> onnx.ModelProto:
-    """An ONNX model that says a higher opset than a target runs, said to be of that one where it is the same.
-
-    Raises UnsupportedModelError, naming operators and target, where an operator is newer than that.
-    """
-    from shipway.registry.convert import graph, opsets
-
-    for target, limit in wish.limits.items():
-        if graph.info(model, 0).opset > limit.opset:
-            newer = opsets.newer_than(model, limit.opset)
-            if newer:
-                listed = ", ".join(f"{operator} ({since})" for operator, since in sorted(newer.items()))
-                raise _too_new(wish, target, f"It needs opset {max(newer.values())}: {listed}.")
-            opsets.set_opset(model, limit.opset)
-    return model
-
-
-def _too_new(wish: Wish, target: str, why: str) -> UnsupportedModelError:
-    limit = wish.limits[target]
-    return UnsupportedModelError(
-        f"{wish.name} needs more than target {target!r} runs, which is opset {limit.opset} ({limit.why}).",
-        why=why,
-        remedy=f"Use other operators, or a kind or a runtime for {target!r} that is newer, in deploy.yaml.",
-    )
 
 
 def _ways(wish: Wish) -> Iterator[_Way]:
@@ -272,7 +248,7 @@ def _nothing_worked(wish: Wish, tried: Sequence[Tried]) -> ShipwayError:
     if low is not None and wish.config.opset == "auto" and wish.limits:
         target = min(wish.limits, key=lambda name: wish.limits[name].opset)
         if wish.limits[target].opset <= low.opset:
-            return _too_new(wish, target, low.what)
+            return too_new(wish, target, low.what)
     if low is not None:
         return low
     if len(tried) == 1:
