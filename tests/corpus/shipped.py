@@ -20,9 +20,7 @@ environments: {}
 
 
 def project(home: Path) -> Path:
-    """A project without targets, so that the opset is the one that every runtime has."""
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
+    """A project without targets, so that the opset is the one that every runtime has, in an empty folder."""
     (home / "deploy.yaml").write_text(_CONFIG)
     return home
 

@@ -180,17 +180,18 @@ def _register(names: list[str], stage: _Stage) -> None:
     """Register each model that was not registered by this very code before."""
     sources = [path for path in (ROOT / "registry").rglob("*") if path.suffix in (".py", ".txt")]
     code = _digest(sorted(sources))
-    home = shipped.project(stage.root / ".project")
-    for number, name in enumerate(names, 1):
-        made_by = stage.root / name / "shipway" / "made-by"
-        if made_by.exists() and made_by.read_text() == code:
-            continue
-        print(f"{stage.saver}: register: {number} of {len(names)}: {name}", file=sys.stderr, flush=True)
-        began = time.monotonic()
-        told = shipped.register(home, stage.root / name)
-        told["wall"] = round(time.monotonic() - began, 1)
-        (made_by.parent / "told.json").write_text(json.dumps(told))
-        made_by.write_text(code)
+    with tempfile.TemporaryDirectory(prefix="shipway-corpus-") as scratch:
+        home = shipped.project(Path(scratch))
+        for number, name in enumerate(names, 1):
+            made_by = stage.root / name / "shipway" / "made-by"
+            if made_by.exists() and made_by.read_text() == code:
+                continue
+            print(f"{stage.saver}: register: {number} of {len(names)}: {name}", file=sys.stderr, flush=True)
+            began = time.monotonic()
+            told = shipped.register(home, stage.root / name)
+            told["wall"] = round(time.monotonic() - began, 1)
+            (made_by.parent / "told.json").write_text(json.dumps(told))
+            made_by.write_text(code)
     _score("shipway", "shipway", names, stage)
 
 
