@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """One finished process: wall and processor seconds, and the largest resident set in bytes."""
+    """One finished process: wall and processor seconds, those of its children included."""
 
     wall: float
     cpu: float
-    peak: int
 
 
 class FailedError(Exception):
@@ -47,7 +47,24 @@ def run(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None 
     if process.returncode:
         said = log.read_text(errors="replace")[-4000:]
         raise FailedError(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{said}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Run(wall, usage.ru_utime + usage.ru_stime)
+
+
+# A process begins with the largest size that its parent ever had, so that one is small.
+_PEAK = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(child.pid, 0)
+open(sys.argv[1], "w").write(str(usage.ru_maxrss * 1024))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def peak(command: Sequence[str | Path], cwd: Path) -> int:
+    """Run ``command`` to its end; its largest resident set, in bytes. Raises FailedError."""
+    told = cwd / ".benchmark.peak"
+    run([sys.executable, "-c", _PEAK, told, *command], cwd)
+    return int(told.read_text())
 
 
 Measure = Callable[[], float]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from measure import Contest, Subject, run
+from measure import Contest, Subject, peak, run
 from scene import BIN, HERE, SHIPWAY, Group, answer, big_model, project, require, shipway
 
 sys.path.insert(0, str(HERE.parent / "demo"))
@@ -167,12 +167,12 @@ def scaling(work: Path) -> Iterator[Contest]:
         shipway(home, "register", big_model(work / f"{size}.onnx", size), "--name", f"m{size}")
         (work / f"{size}.onnx").unlink()
 
-    def peak(size: int) -> Callable[[], float]:
+    def promoted(size: int) -> Callable[[], float]:
         def measured() -> float:
             shutil.rmtree(home / "deployed", ignore_errors=True)
             for kept in ("ledger", "builds"):
                 shutil.rmtree(home / ".shipway/store" / kept, ignore_errors=True)
-            return run([SHIPWAY, "promote", f"m{size}/1", "--to", "prod"], home).peak / 1e6
+            return peak([SHIPWAY, "promote", f"m{size}/1", "--to", "prod"], home) / 1e6
 
         return measured
 
@@ -180,8 +180,8 @@ def scaling(work: Path) -> Iterator[Contest]:
         for target, found in answer(home, "status")["environments"]["prod"].items():
             require(found["model"] == "m100" and found["healthy"], f"{target} is not healthy: {found}")
 
-    subject = Subject("peak memory, promote 1 GB", 1.3, peak(1000))
-    yield Contest("100 MB", peak(100), (subject,), live, unit="MB", rounds=2, warm=False)
+    subject = Subject("peak memory, promote 1 GB", 1.3, promoted(1000))
+    yield Contest("100 MB", promoted(100), (subject,), live, unit="MB", rounds=2, warm=False)
 
 
 def serving(work: Path) -> Iterator[Contest]:
