@@ -50,7 +50,8 @@ corpus: setup  ## models of every make by plain paddle2onnx and by shipway: what
 bench: setup  ## every promised figure against its baseline, in one run
 	$(BIN)/python benchmarks/run.py
 
-matrix: setup  ## models by target kinds: numbers, provider, latency, size
+matrix: setup  ## models by target kinds, each on its own runtime: numbers, provider, latency, size
+	tools/install-real-parts.sh
 	$(BIN)/python benchmarks/matrix.py
 
 clean:

@@ -2,8 +2,10 @@
 
 The format goes with the release of the runtime that wrote it
 (https://onnxruntime.ai/docs/performance/model-optimizations/ort-format-models.html), so the converter must be
-of the release that the bundle is made for. The converter orders tensors by where they lie in memory: two runs
-give files of equal content and other bytes. The store remembers what was built: one store gives one bundle.
+of the release that the bundle is made for. The converter lists kernels in an order that goes by where it lies
+in memory. Linux draws addresses by chance; the child runs without that, and gives the same bytes each time on
+one machine. Another machine or system may give others of equal content. The store remembers what was built:
+one store gives one bundle anyway.
 """
 
 from __future__ import annotations
@@ -18,6 +20,13 @@ from shipway.registry import files
 from shipway.registry.errors import ConfigError, ConversionError
 
 _TIMEOUT = 600.0  # seconds
+# ADDR_NO_RANDOMIZE of personality(2). Where it is not allowed, the order is left to chance.
+_STEADILY = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).personality(0x0040000)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -55,7 +64,7 @@ def convert(graph: Mapping[str, Path]) -> tuple[bytes, str]:
         first = next(iter(graph))
         # Without a platform the converter would lay weights out for the processor that it runs on.
         argv = [
-            *(sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", first),
+            *(sys.executable, "-c", _STEADILY, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", first),
             *("--output_dir", "out", "--optimization_style", "Fixed", "--target_platform", "arm"),
         ]
         done = process.run(argv, cwd=home, env={"ORT_DISABLE_TELEMETRY": "1"}, timeout=_TIMEOUT)

@@ -6,9 +6,14 @@ What is written there lands in a layer of the test's own; mounts and processes e
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ssh_hosts import Host, running
 
@@ -46,7 +51,38 @@ def arm64_host(folder: Path, client_key: Path, files: Mapping[str, str] | None =
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
         file.chmod(0o755)
-    world = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-    enter = ["bash", "-c", _ENTER, str(arm64_root()), str(folder)]
-    with running(folder / "host", client_key, within=[*world, *enter]) as host:
+    with running(folder / "host", client_key, within=_entering(folder)) as host:
         yield host
+
+
+def inside(folder: Path, *command: str) -> str:
+    """What a command prints there, run in a copy of ``folder``."""
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        for part in ("layer", "work", "world"):
+            (home / part).mkdir()
+        shutil.copytree(folder, home / "host")
+        argv = [*_entering(home), "env", "-C", str(home / "host"), *command]
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600).stdout
+
+
+def _entering(folder: Path) -> list[str]:
+    """A command that runs the one that follows it there, with ``folder/host`` at its own path."""
+    world = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    return [*world, "bash", "-c", _ENTER, str(arm64_root()), str(folder)]
+
+
+def over_ssh(host: Host, key: Path, command: str, given: bytes = b"") -> bytes:
+    """What a command prints there; OpenSSH's client runs it."""
+    argv = ["ssh", "-F", "none", "-p", str(host.port), "-i", str(key), "-o", "BatchMode=yes"]
+    argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+    argv += [f"root@{host.name}", command]
+    done = subprocess.run(argv, input=given, capture_output=True, check=False, timeout=300)
+    assert done.stdout, done.stderr
+    return done.stdout
+
+
+def told(host: Host, key: Path, command: str) -> Any:
+    """The one line of JSON that a command prints there."""
+    (line,) = over_ssh(host, key, command).splitlines()
+    return json.loads(line)

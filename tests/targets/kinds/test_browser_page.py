@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import functools
 import http.client
-import http.server
-import json
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +18,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from browser_scene import PATIENCE, Site, launched, report_of, served
 from onnx import TensorProto, helper
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from shipway.registry.nouns import File, TensorSpec, Variant
 from shipway.registry.verify import slice as golden
-from shipway.targets.manifest import Manifest
-from shipway.targets.steps import Pointer, Release
 
 pytestmark = pytest.mark.real
 
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
-PATIENCE = 60_000  # milliseconds, for a busy machine
 
 FOLLOW = """async ([release, x]) => {
   const { loadCurrent, offline } = await import(`/releases/${release}/model.js`);
@@ -46,77 +39,17 @@ FOLLOW = """async ([release, x]) => {
 }"""
 
 
-@dataclass
-class Site:
-    """A destination's folder and how it is served; ``asked`` are the paths that reached the server."""
-
-    root: Path
-    headers: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    url: str = ""
-    stop: Callable[[], None] = lambda: None
-
-    def release(self, made: Any, **options: Any) -> Manifest:
-        manifest: Manifest = made.build("browser-wasm", **options)
-        made.export("browser-wasm", self.root / "releases" / manifest.release_id, **options)
-        return manifest
-
-    def point(self, manifest: Manifest, serial: int) -> None:
-        release = Release(manifest)
-        pointer = Pointer(
-            "prod", "web", serial, manifest.model, manifest.version, release.bundle, manifest.release_id
-        )
-        (self.root / "current.json").write_text(json.dumps(pointer.to_json()))
-
-    def page(self, manifest: Manifest) -> str:
-        return f"{self.url}/releases/{manifest.release_id}/index.html"
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def __init__(self, site: Site, *arguments: Any) -> None:
-        self.site = site
-        super().__init__(*arguments, directory=str(site.root))
-
-    def end_headers(self) -> None:
-        # What works without a network must not owe it to the browser's own cache.
-        for name, value in {"Cache-Control": "no-store", **self.site.headers}.items():
-            self.send_header(name, value)
-        super().end_headers()
-
-    def do_GET(self) -> None:
-        self.site.asked.append(self.path)
-        super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path / "site")
-    site.root.mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, site))
-    server.daemon_threads = True
-    server.block_on_close = False
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-
-    site.url, site.stop = f"http://localhost:{server.server_address[1]}", stop
-    yield site
-    site.stop()
+    (tmp_path / "site").mkdir()
+    with served(tmp_path / "site") as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "tools/install-real-parts.sh installs Chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -130,11 +63,6 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
     return context.new_page()
-
-
-def report_of(page: Page) -> Any:
-    page.wait_for_function("window.report !== undefined")
-    return page.evaluate("window.report")
 
 
 @pytest.mark.parametrize("isolated", [True, False])

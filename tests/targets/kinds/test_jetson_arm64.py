@@ -6,14 +6,12 @@ The host is Debian 12 with Python 3.11 under qemu-user (``arm64_hosts``). It is 
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from arm64_hosts import arm64_host
+from arm64_hosts import arm64_host, told
 from server_scene import weights_of
 from ssh_hosts import Host, make_key
 
@@ -81,16 +79,6 @@ def project(
     return written
 
 
-def on(host: Host, key: Path, command: str) -> Any:
-    """What a command prints there, read as JSON; OpenSSH's client runs it."""
-    argv = ["ssh", "-F", "none", "-p", str(host.port), "-i", str(key), "-o", "BatchMode=yes"]
-    argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    done = subprocess.run([*argv, f"root@{host.name}", command], capture_output=True, text=True, check=False)
-    assert done.stdout, done.stderr
-    (line,) = done.stdout.splitlines()
-    return json.loads(line)
-
-
 def test_a_bundle_goes_live_there_and_back(plain: Host, project: Callable[..., Project], key: Path) -> None:
     made = project(plain)
     for version in (1, 2):
@@ -103,14 +91,14 @@ def test_a_bundle_goes_live_there_and_back(plain: Host, project: Callable[..., P
         )
     rollback(made, "prod")
     assert (plain.root / "current" / "bundle.json").is_file()
-    verdict = on(plain, key, f"cd {plain.root}/current && python3 -B check.py")
+    verdict = told(plain, key, f"cd {plain.root}/current && python3 -B check.py")
     assert verdict["passed"] is True
     assert verdict["provider"] == "CPUExecutionProvider"
     assert verdict["missing"] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
     assert verdict["max_abs"] <= 1e-6
-    engines = on(plain, key, f"cd {plain.root}/current && python3 -B engines.py")
+    engines = told(plain, key, f"cd {plain.root}/current && python3 -B engines.py")
     assert engines == {"built": False, "why": "this ONNX Runtime has no TensorRT"}
-    asked = on(plain, key, f"cd {plain.root}/current && python3 -B preflight.py")
+    asked = told(plain, key, f"cd {plain.root}/current && python3 -B preflight.py")
     assert asked["passed"] is True
     assert (asked["board"]["machine"], asked["board"]["l4t"]) == ("aarch64", None)
     assert asked["board"]["runtime"] == "onnxruntime 1.20.0"

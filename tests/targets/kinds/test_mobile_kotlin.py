@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import os
 import re
-import subprocess
 import threading
 import time
 import urllib.parse
@@ -19,50 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jvm_scene import ANDROID, RUNTIME, Kotlin, compiled, kotlinc
 
 pytestmark = pytest.mark.real
 
-HERE = Path(__file__).parent / "jvm"
-SOURCES = "android/src/main/kotlin/shipway/model"
-RUNTIME, ANDROID = "onnxruntime-", "android-all-"
 OTHER = np.abs(np.random.default_rng(2).normal(size=(4, 3))).astype(np.float32)
-
-
-def jars() -> list[Path]:
-    """What Maven fetched for jvm/pom.xml."""
-    root = Path(os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway")
-    found = sorted((root / "jvm").glob("*.jar"))
-    assert found, "tools/install-real-parts.sh has Maven fetch the Kotlin compiler and ONNX Runtime"
-    return found
-
-
-def path_of(*names: str) -> str:
-    return os.pathsep.join(str(jar) for jar in jars() if jar.name.startswith(names))
-
-
-def kotlinc(sources: list[Path], out: Path, *libraries: str) -> None:
-    """Compile; warnings are errors."""
-    compiler = path_of("kotlin", "trove", "annotations")
-    argv = ["java", "-Xmx1g", "-cp", compiler, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]
-    argv += ["-no-stdlib", "-no-reflect", "-Werror", "-jvm-target", "17", "-d", str(out)]
-    argv += ["-cp", path_of("kotlin-stdlib", *libraries), *map(str, sources)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@dataclass
-class Kotlin:
-    """The compiled wrapper of ``tiny``; it runs any bundle of the same interface."""
-
-    classes: Path
-
-    def __call__(self, *arguments: object, code: int = 0) -> Any:
-        libraries = os.pathsep.join([str(self.classes), path_of("kotlin-stdlib", RUNTIME)])
-        argv = ["java", "-Xshare:auto", "-cp", libraries, "MainKt", *map(str, arguments)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert len(done.stdout.splitlines()) == 1
-        return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +29,7 @@ def kotlin(tmp_path_factory: pytest.TempPathFactory, make_in: Callable[..., Any]
     """Everything but the Android-only lines, compiled without Android's classes."""
     folder = tmp_path_factory.mktemp("kotlin")
     make_in(folder / "made").export("mobile-ort", folder / "out")
-    sources = [path for path in (folder / "out" / SOURCES).iterdir() if path.name != "Android.kt"]
-    kotlinc([*sources, HERE / "Main.kt"], folder / "classes", RUNTIME)
-    return Kotlin(folder / "classes")
+    return compiled(folder / "out", folder / "classes")
 
 
 def test_the_numbers_are_those_of_the_original_model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -135,6 +136,31 @@ def test_a_server_that_follows_its_destination_swaps_by_itself(project: Project)
         promote(project, ModelRef.parse("tiny/2"), "prod")
         traffic.wait_for("2")
         rollback(project, "prod")
+        traffic.wait_for("1")
+    assert traffic.wrong == []
+
+
+def test_a_board_s_service_swaps_by_itself(
+    make_in: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started by the unit's own line, in place of which there is this Python and a free port."""
+    monkeypatch.setenv("SHIPWAY_MIRROR", "off")
+    for number in (1, 2):
+        weights = weights_of(number)
+        make_in(tmp_path / "made", version=number, weights=weights, golden_weights=weights)
+    kind = f"{{kind: jetson-ort, root: '{tmp_path}/live', follow: 1}}"
+    found = load_text(CONFIG.replace("{kind: server-tensorrt, providers: [cpu]}", kind), tmp_path)
+    promote(found, ModelRef.parse("tiny/1"), "prod")
+    unit = (live_folder(found) / "shipway.service").read_text()
+    (line,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    python, program, *arguments = shlex.split(line.removeprefix("ExecStart="))
+    assert (python, program) == ("/usr/bin/python3", f"{tmp_path}/live/current/serve.py")
+    arguments[arguments.index("--port") + 1] = "0"
+    with serving(live_folder(found), *arguments) as server, load_on(server) as traffic:
+        traffic.wait_for("1")
+        promote(found, ModelRef.parse("tiny/2"), "prod")
+        traffic.wait_for("2")
+        rollback(found, "prod")
         traffic.wait_for("1")
     assert traffic.wrong == []
 

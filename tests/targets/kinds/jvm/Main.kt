@@ -2,6 +2,8 @@
 
 import java.io.File
 import java.net.URI
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
 import kotlin.system.exitProcess
 import shipway.model.Bundle
 import shipway.model.Golden
@@ -17,6 +19,7 @@ fun main(arguments: Array<String>) {
     when (arguments[0]) {
         "check" -> check(File(arguments[1]))
         "open" -> open(File(arguments[1]), arguments.drop(2).map { Provider.valueOf(it) })
+        "run" -> run(File(arguments[1]), File(arguments[2]), arguments[3], File(arguments[4]), arguments.drop(5).map { it.toLong() })
         "misuse" -> misuse(File(arguments[1]))
         "update" -> update(URI(arguments[1]), File(arguments[2]), arguments[3].toInt(), arguments[4].toLong())
         else -> exitProcess(2)
@@ -33,6 +36,16 @@ fun open(graph: File, wanted: List<Provider>) = try {
     Model(graph, wanted).use { println("{\"provider\": \"${it.provider}\", \"missing\": [${it.missing.keys.joinToString { one -> "\"$one\"" }}]}") }
 } catch (refused: ProviderException) {
     println("{\"refused\": ${quoted(refused.message!!)}}")
+}
+
+/** The first output of [graph], in [out], for the floats of the file [given] as its input called [name]. */
+fun run(graph: File, given: File, name: String, out: File, shape: List<Long>) = Model(graph, listOf(Provider.CPU)).use { model ->
+    val raw = given.readBytes()
+    val room = ByteBuffer.allocateDirect(raw.size).order(ByteOrder.nativeOrder()).put(raw)
+    room.rewind()
+    val found = model.run(mapOf(name to Tensor(room, *shape.toLongArray()))).values.first()
+    out.outputStream().use { it.channel.write(found.bytes.duplicate()) }
+    println("{\"shape\": [${found.shape.joinToString()}]}")
 }
 
 fun misuse(graph: File) = Model(graph, listOf(Provider.CPU)).use { model ->
