@@ -22,6 +22,7 @@ from pathlib import Path
 
 from shipway.registry.convert.repairs import cut, cuts, pir
 from shipway.registry.convert.repairs.pir_doubles import DOUBLES
+from shipway.registry.convert.repairs.pir_indices import INDEXING
 from shipway.registry.convert.repairs.pir_layout import CHANNELS_LAST
 from shipway.registry.convert.repairs.pir_loops import GROWING
 from shipway.registry.convert.repairs.pir_rewrites import REWRITES
@@ -29,7 +30,7 @@ from shipway.registry.convert.repairs.rules import Applied, Program, Rule
 
 __all__ = ["RULES", "Applied", "Mended", "Piece", "Rule", "finish", "mend", "mend_program"]
 
-RULES: tuple[Rule, ...] = (*DOUBLES, *REWRITES, GROWING, CHANNELS_LAST)
+RULES: tuple[Rule, ...] = (*DOUBLES, *REWRITES, *INDEXING, GROWING, CHANNELS_LAST)
 
 
 @dataclass(frozen=True, slots=True)
