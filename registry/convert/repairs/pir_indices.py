@@ -1,4 +1,4 @@
-"""Indices, slices and computed weights, said in another way that means the same, or with their right types."""
+"""Indices, slices and computed weights, said in another way that means the same, or typed rightly."""
 
 from __future__ import annotations
 
