@@ -93,21 +93,25 @@ class S3Releases:
             else:
                 unread.append((file, head))
         small = [item for item in unread if item[1].size <= transfer.PART]
-        jobs = (partial(self._content, home + file.path, head) for file, head in small)
+        jobs = (partial(self._content, home + file.path, head, file.digest) for file, head in small)
         found = dict(zip((file.path for file, _ in small), transfer.in_order(jobs), strict=True))
         for file, head in unread:  # a large one fills every connection by itself
-            content = found[file.path] if file.path in found else self._content(home + file.path, head)
+            known = file.path in found
+            content = found[file.path] if known else self._content(home + file.path, head, file.digest)
             if content != file.digest:
                 wrong[file.path] = "changed"
         return dict(sorted(wrong.items()))
 
-    def _content(self, key: str, head: Head) -> Digest | None:
-        known = (
-            head.proof or self._digests.get((key, head.etag)) or transfer.read_back(self._bucket, key, head)
-        )
-        if known is not None:
-            self._digests[key, head.etag] = known
-        return known
+    def _content(self, key: str, head: Head, wanted: Digest) -> Digest | None:
+        """The digest of an object's bytes. What came wrong is read again: the way back may be at fault."""
+        known = head.proof or self._digests.get((key, head.etag))
+        for _ in range(2):
+            known = known or transfer.read_back(self._bucket, key, head)
+            if known == wanted:
+                self._digests[key, head.etag] = known
+                return known
+            known = None
+        return None
 
 
 def announced(head: Head | None, file: File) -> bool:

@@ -30,7 +30,7 @@ class Fault:
     of its body. ``corrupt``: that byte of the answer's body is flipped. ``spoil``: that byte of the request's
     body is flipped on its way to the server. ``delay``: seconds before anything is done. ``rate``: bytes per
     second of the answer's body. ``strip``: a request header that the server never sees. ``skip``: matching
-    requests to let pass first.
+    requests to let pass first. ``each``: every request that differs by method, path or range is struck once.
     """
 
     method: str = ".*"
@@ -38,6 +38,7 @@ class Fault:
     range: str = ""  # what the Range header holds
     times: int = 1
     skip: int = 0
+    each: bool = False
     status: int = 0
     code: str = "InternalError"  # the S3 error code in the body of a ``status`` answer
     drop: bool = False
@@ -49,6 +50,7 @@ class Fault:
     rate: float = 0.0
     strip: str = ""
     hits: int = 0  # how often it struck
+    struck: set[tuple[str, str, str]] = field(default_factory=set)
 
     def strikes(self, method: str, path: str, span: str) -> bool:
         if not (re.fullmatch(self.method, method) and re.search(self.path, path) and self.range in span):
@@ -56,7 +58,11 @@ class Fault:
         if self.skip > 0:
             self.skip -= 1
             return False
-        if self.hits >= self.times:
+        if self.each:
+            if (method, path, span) in self.struck:
+                return False
+            self.struck.add((method, path, span))
+        elif self.hits >= self.times:
             return False
         self.hits += 1
         return True
