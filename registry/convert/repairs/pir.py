@@ -23,6 +23,7 @@ FETCH = "1.fetch"
 COMBINE = "0.combine"
 SPLIT = "0.split"
 _YIELD = "2.yield"
+ALIKE = ("1.assign", "1.scale", FETCH)  # what they give has the type of what they take
 
 _DTYPES = {
     "0.t_bool": "bool",

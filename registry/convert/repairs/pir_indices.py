@@ -59,6 +59,8 @@ def _wrongly_typed(program: Program) -> dict[int, str]:
             taken = pir.known_type(types[pir.inputs(op)[0]])
             values, *places = pir.outputs(op)
             found |= {values: taken.dtype, **dict.fromkeys(places, "int64")}
+        elif op["#"] in pir.ALIKE and (source := pir.inputs(op)[0]) in found:
+            found |= dict.fromkeys(pir.outputs(op), found[source])
     given = {number: pir.tensor_type(types[number]) for number in found}
     return {n: dtype for n, dtype in found.items() if (said := given[n]) is not None and said.dtype != dtype}
 
@@ -68,10 +70,8 @@ def _type_rightly(program: Program) -> Program:
     right = _wrongly_typed(mended)
     for op in pir.walk(pir.main_block(mended)["ops"]):
         for entry in pir.made(op):
-            # what a fetch gives is what it takes
-            source = pir.inputs(op)[0] if op["#"] == pir.FETCH else entry["%"]
-            if source in right:
-                entry["TT"]["D"][0] = {"#": pir.RAW_DTYPES[right[source]]}
+            if entry["%"] in right:
+                entry["TT"]["D"][0] = {"#": pir.RAW_DTYPES[right[entry["%"]]]}
     return mended
 
 

@@ -8,8 +8,6 @@ from shipway.registry.convert.repairs import pir
 from shipway.registry.convert.repairs.pir import Op
 from shipway.registry.convert.repairs.rules import Program, Rule
 
-_ALIKE = ("1.assign", "1.cast", "1.scale", pir.FETCH)  # give what has the shape of what they take
-
 
 def _grown(program: Program) -> dict[int, int]:
     """Values that a loop's body appends to and hands back, with the axis that grows, said to be fixed."""
@@ -31,7 +29,7 @@ def _grown(program: Program) -> dict[int, int]:
                 found |= dict.fromkeys(family, axis % len(type.shape))
                 found |= dict.fromkeys(_sources(handed[position], makers), axis % len(type.shape))
     for op in ops:  # in the order in which they run
-        if op["#"] in _ALIKE and (source := pir.inputs(op)[0]) in found:
+        if op["#"] in (*pir.ALIKE, "1.cast") and (source := pir.inputs(op)[0]) in found:
             found |= dict.fromkeys(pir.outputs(op), found[source])
     return {number: axis for number, axis in found.items() if number in types}
 

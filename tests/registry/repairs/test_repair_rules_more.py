@@ -55,7 +55,7 @@ def test_integers_said_to_be_floats_are_said_rightly(builder: Any, kind: str, se
         builder.fetch(number, name)
         builder.ops[-1]["O"] = [{"%": number + 50, "TT": builder.type((-1,))}]
     ops, applied = mended(builder)
-    assert applied == [("index-types", 2)]
+    assert applied == [("index-types", 4)]
     found = [pir.known_type(entry["TT"]).dtype for op in ops[1:] for entry in pir.made(op)]
     assert found == ["int64", second, "int64", "int64"]
 
