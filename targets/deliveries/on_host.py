@@ -18,6 +18,7 @@ rename that publishes it. Files are copied, never hard-linked, from one release 
 release are never followed: they count as damage.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -217,6 +218,8 @@ def main(root: str, token: str) -> NoReturn:
         request = json.loads(wire.line().decode())
         verb = request.pop("do")
         try:
+            if not os.path.isabs(host.root):  # whatever '~' is, it would lead to where we happen to be
+                raise OSError(errno.ENOENT, "There is no such home folder", host.root)
             answer = getattr(host, "do_" + verb)(**request)
         except Refused as refused:
             answer = refused.answer

@@ -1,5 +1,6 @@
 """What is at the destination on the host, and the lock on changing it. Part of ``on_host``."""
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -85,11 +86,14 @@ class Place:
                 break
             except OSError:
                 holder = os.pread(descriptor, 256, 0).decode("ascii", "replace").split()
-                if len(holder) == 2 and holder[1] == self.token:
-                    os.kill(int(holder[0]), signal.SIGKILL)  # of a connection that was cut before this one
-                elif time.monotonic() > end:
+                if time.monotonic() > end:
                     os.close(descriptor)
                     raise Refused("busy", pid=" ".join(holder[:1]))
+                if (
+                    len(holder) == 2 and holder[1] == self.token
+                ):  # of a connection that was cut before this one
+                    with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                        os.kill(int(holder[0]), signal.SIGKILL)
                 time.sleep(0.05)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, ("%d %s\n" % (os.getpid(), self.token)).encode(), 0)
@@ -97,6 +101,7 @@ class Place:
 
     def let_go(self) -> None:
         if self.lock is not None:
+            os.ftruncate(self.lock, 0)  # or who holds it next might be taken for us
             os.close(self.lock)
             self.lock = None
 
