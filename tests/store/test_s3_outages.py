@@ -1,7 +1,10 @@
-"""promote and rollback with a sick S3 service: every request is struck once."""
+"""promote and rollback with a sick S3 service: every request struck once, and the service gone for good."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 import test_s3_deploy as deploys
 
 from shipway.registry.config.project import Project
+from shipway.registry.errors import DeliveryError
 from shipway.registry.verbs.rollback import rollback
 
 pytestmark = pytest.mark.real
@@ -55,6 +59,40 @@ def test_every_request_is_struck_once(
         assert planned.hits > 10
         record_counts(f"{named(work)} in S3: requests where the service {fault}", planned.hits)
     deploys.assert_sound(deploys.project_at(tmp_path, server))
+
+
+EVERY = 4  # each takes three deployments; a kill before every write has tests of its own
+
+
+@pytest.mark.parametrize("work", [promote, go_back])
+def test_the_service_is_gone_from_a_request_on(
+    work: Callable[[Project, int], None],
+    real_proxied: tuple[Any, Any],
+    tmp_path: Path,
+    record_counts: Counts,
+) -> None:
+    """From the first request on, from the fifth, ...: until the command has no so many."""
+    proxy, server = real_proxied
+    at = functools.partial(deploys.project_at, tmp_path, server)
+    gone = 0
+    for gone in itertools.count():
+        promote(at(), 1)
+        promote(at(), 2)
+        old, new = (2, 3) if work is promote else (2, 1)
+        proxy.forget()
+        dead = proxy.plan(drop=True, skip=EVERY * gone, times=10**6)
+        with contextlib.suppress(DeliveryError):
+            work(at(), new)
+        proxy.forget()
+        scene.assert_live_is_whole(at())
+        assert set(scene.live_versions(at()).values()) <= {old, new}
+        if not dead.hits:
+            break
+        promote(at(), new)  # and now all is well
+        assert scene.live_versions(at()) == {"one": new, "two": new}
+        deploys.assert_sound(at())
+    record_counts(f"{named(work)} in S3: requests from which on the service was gone", gone)
+    assert gone > 4
 
 
 def named(work: Callable[[Project, int], None]) -> str:
