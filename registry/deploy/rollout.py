@@ -160,11 +160,13 @@ def take_back(
 ) -> Errors:
     """Make live again what was live before ``mine``: on these hosts of a fleet, or all of them.
 
-    Returns the errors of hosts where that failed. Raises DeliveryError where it failed altogether.
+    What somebody else made live meanwhile, past the ledger, is theirs and stays. Returns the errors of hosts
+    where that failed. Raises DeliveryError where it failed altogether.
     """
     if isinstance(delivery, Fleet):
         return delivery.undo(mine, hosts)
-    if delivery.pointer() == before:
+    found = delivery.pointer()
+    if found == before or (found is not None and found != mine):
         return {}  # it never moved: a destination that can't be written must not hold up the others
     if before is not None and before.release in delivery.releases():
         delivery.perform(Point(before))

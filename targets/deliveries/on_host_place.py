@@ -89,9 +89,8 @@ class Place:
                 if time.monotonic() > end:
                     os.close(descriptor)
                     raise Refused("busy", pid=" ".join(holder[:1]))
-                if (
-                    len(holder) == 2 and holder[1] == self.token
-                ):  # of a connection that was cut before this one
+                if len(holder) == 2 and holder[1] == self.token:
+                    # It serves a connection of ours that was cut before this one.
                     with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
                         os.kill(int(holder[0]), signal.SIGKILL)
                 time.sleep(0.05)

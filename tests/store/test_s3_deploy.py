@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.plan import Task
 from shipway.registry.deploy.site import Goal, Site
+from shipway.registry.errors import ConflictError
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.s3.bucket import Bucket, Patience, Service
 from shipway.registry.store.s3 import S3Objects, origin
@@ -231,6 +233,28 @@ def test_promote_and_rollback_in_s3(real_proxied: tuple[Any, Any], tmp_path: Pat
 @pytest.fixture(params=["proxied", pytest.param("real_proxied", marks=pytest.mark.real)])
 def through(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
     return request.getfixturevalue(request.param)
+
+
+def test_what_another_writer_made_live_meanwhile_stays(through: tuple[Any, Any], tmp_path: Path) -> None:
+    """Who lost the race has changed nothing: neither by pointing nor by taking back."""
+    _, server = through
+    project = project_at(tmp_path, server)
+    scene.put_live(project, scene.bundle(project, 1))
+    bucket, key = Bucket(server.bucket, project.service, QUICK), "prod/one/current.json"
+    mine = Site(project, "prod").delivery(scene.place("one")).pointer()
+    assert mine is not None
+    theirs = json.dumps({**mine.to_json(), "serial": 77}).encode()
+
+    def write(moment: str, task: Task) -> None:
+        if moment == "before" and isinstance(task.step, Point) and task.target == "one":
+            bucket.put(key, theirs, {})
+
+    with pytest.raises(ConflictError, match="changed by somebody else"):
+        scene.put_live(project, scene.bundle(project, 2), watch=write)
+    found = bucket.get(key)
+    assert found is not None
+    assert found[0] == theirs
+    assert scene.pointers(project)["two"] == (1, 1)
 
 
 def test_reading_the_ledger_takes_as_many_requests_however_long_it_is(
