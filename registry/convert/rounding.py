@@ -7,6 +7,7 @@ notation of its algorithm 1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,29 +34,35 @@ _AT_ONCE = 512 << 20  # bytes of moments that are held at a time
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A layer that multiplies a weight with a tensor: ``kernel`` is None for a product."""
+    """A layer that multiplies a weight with a tensor: ``kernel`` is None for a product.
+
+    ``axis`` is the weight's axis along which this layer's outputs lie.
+    """
 
     tensor: str
     kernel: tuple[int, int] | None = None
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    axis: int = 0
 
     def rows(self, values: Floats) -> Floats:
         """The layer's inputs as rows, one for each place where its weight is applied; thinned out."""
         if self.kernel is None:
             rows = values.reshape(-1, values.shape[-1])
-        else:
-            top, left, bottom, right = self.pads
-            padded = np.pad(values, ((0, 0), (0, 0), (top, bottom), (left, right)))
-            seen = np.lib.stride_tricks.sliding_window_view(padded, self.kernel, axis=(2, 3))
-            seen = np.moveaxis(seen[:, :, :: self.strides[0], :: self.strides[1]], 1, 3)
-            rows = seen.reshape(-1, values.shape[1] * self.kernel[0] * self.kernel[1])
-        return rows[:: -(-len(rows) // _MOST_ROWS)]
+            return rows[:: _step(len(rows))]
+        top, left, bottom, right = self.pads
+        padded = np.pad(values, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        seen = np.lib.stride_tricks.sliding_window_view(padded, self.kernel, axis=(2, 3))
+        seen = np.moveaxis(seen[:, :, :: self.strides[0], :: self.strides[1]], 1, 3)
+        places = math.prod(seen.shape[:3])
+        # Thinned out before anything is copied: every place of a large picture takes gigabytes.
+        some = seen[np.unravel_index(np.arange(0, places, _step(places)), seen.shape[:3])]
+        return some.reshape(len(some), -1)
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A weight, its axis of output channels, and the layers that read it in a way that is understood."""
+    """A weight, its axis of output channels, and the layers that read it."""
 
     values: Floats
     axis: int
@@ -65,6 +72,15 @@ class Weight:
     def inputs(self) -> int:
         """How many numbers one output is made of."""
         return int(self.values.size // self.values.shape[self.axis])
+
+    @property
+    def understood(self) -> tuple[Reader, ...]:
+        """The layers whose outputs lie along ``axis``: one that reads it the other way round has no say."""
+        return tuple(reader for reader in self.readers if reader.axis == self.axis)
+
+
+def _step(many: int) -> int:
+    return max(1, -(-many // _MOST_ROWS))
 
 
 def scales(weight: Floats, axis: int) -> Floats:
@@ -122,9 +138,9 @@ def readers(graph: onnx.GraphProto) -> dict[str, tuple[Reader, ...]]:
 def _reader(node: onnx.NodeProto, dims: tuple[int, ...]) -> Reader | None:
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "MatMul" and len(dims) == 2:
-        return Reader(node.input[0])
+        return Reader(node.input[0], axis=1)
     if node.op_type == "Gemm" and not given.get("transA"):
-        return Reader(node.input[0])
+        return Reader(node.input[0], axis=0 if given.get("transB") else 1)
     plain = given.get("group", 1) == 1 and given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
     if node.op_type == "Conv" and len(dims) == 4 and plain and set(given.get("dilations", [1])) == {1}:
         strides, pads = given.get("strides", [1, 1]), given.get("pads", [0, 0, 0, 0])
@@ -142,7 +158,7 @@ def rounded(path: Path, weights: Mapping[str, Weight], cases: Sequence[Case]) ->
     group: dict[str, Weight] = {}
     held = 0
     for name, weight in weights.items():
-        if not cases or not weight.readers or weight.inputs > _MOST_INPUTS:
+        if not cases or not weight.understood or weight.inputs > _MOST_INPUTS:
             yield name, plainly(weight.values, weight.axis)
             continue
         if group and held + 8 * weight.inputs**2 > _AT_ONCE:
@@ -156,11 +172,11 @@ def rounded(path: Path, weights: Mapping[str, Weight], cases: Sequence[Case]) ->
 
 def _group(path: Path, group: Mapping[str, Weight], cases: Sequence[Case]) -> Iterator[tuple[str, Steps]]:
     moments = {name: np.zeros((weight.inputs, weight.inputs)) for name, weight in group.items()}
-    wanted = {reader.tensor for weight in group.values() for reader in weight.readers}
+    wanted = {reader.tensor for weight in group.values() for reader in weight.understood}
     for case in cases:
         seen = _inside(path, wanted, case)
         for name, weight in group.items():
-            for reader in weight.readers:
+            for reader in weight.understood:
                 rows = reader.rows(seen[reader.tensor]).astype(np.float64)
                 moments[name] += rows.T @ rows
     for name, weight in group.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,7 @@ def test_rows_times_weights_are_what_the_layer_gives(tmp_path: Path) -> None:
     [product] = weights["product"].readers
     assert np.allclose(product.rows(made[1]) @ weights["product"].values, made[2], atol=1e-5)
     assert weights["gemm"].readers == (rounding.Reader("d"),)
+    assert weights["product"].readers == (rounding.Reader("e", axis=1),)
 
 
 def test_every_weight_is_rounded_and_nothing_left_beside_the_model(
@@ -132,3 +134,43 @@ def test_layers_of_many_inputs_are_rounded_plainly(tmp_path: Path, monkeypatch: 
     cases = [{"x": RANDOM.standard_normal((1, 4, 9, 7)).astype(np.float32)}]
     found = dict(rounding.rounded(tmp_path / "net.onnx", weights, cases))
     assert np.array_equal(found["conv"], rounding.plainly(weights["conv"].values, 0))
+
+
+def test_a_weight_that_is_read_both_ways_is_rounded_for_those_along_its_axis(tmp_path: Path) -> None:
+    """Tied weights: a product, then a Gemm with the same matrix turned round."""
+    values = RANDOM.standard_normal((6, 4)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "tied"], ["h"]),
+            helper.make_node("Gemm", ["h", "tied"], ["y"], transB=1),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(values, "tied")],
+    )
+    path = tmp_path / "tied.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    readers = rounding.readers(graph)["tied"]
+    x = related(64, 16)[:, :6]
+    given = {1: x.astype(np.float64), 0: (x @ values).astype(np.float64)}
+    for axis, rows in given.items():
+        weight = rounding.Weight(values, axis, readers)
+        [(_, steps)] = rounding.rounded(path, {"tied": weight}, [{"x": x}])
+        assert np.array_equal(steps, rounding.with_feedback(values, axis, rows.T @ rows))
+
+
+def test_rows_of_a_large_picture_are_thinned_before_they_are_copied() -> None:
+    reader = rounding.Reader("x", (3, 3), (1, 2), (1, 1, 1, 1))
+    picture = RANDOM.standard_normal((1, 16, 512, 512)).astype(np.float32)
+    tracemalloc.start()
+    some = reader.rows(picture)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * picture.nbytes  # all places take 4.5 times as much
+    step = 512 * 256 // 4096
+    assert some.shape == (4096, 16 * 9)
+    padded = np.pad(picture[0], ((0, 0), (1, 1), (1, 1)))
+    for number in (0, 5, 4095):
+        top, left = divmod(number * step, 256)
+        assert np.array_equal(some[number], padded[:, top : top + 3, 2 * left : 2 * left + 3].ravel())
