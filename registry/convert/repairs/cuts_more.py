@@ -25,8 +25,8 @@ _PLAIN: dict[str, Emit] = {
     "crop": emit_index.emit_crop,
     "cumprod": emit_math.emit_cumprod,
     "diagonal": emit_algebra.emit_diagonal,
-    "fmax": emit_math.same("Max"),
-    "fmin": emit_math.same("Min"),
+    "fmax": emit_math.but_for_nan("Max"),
+    "fmin": emit_math.but_for_nan("Min"),
     "frobenius_norm": emit_math.emit_frobenius_norm,
     "full_batch_size_like": emit_math.emit_full_like,
     "frame": emit_index.emit_frame,
@@ -100,7 +100,7 @@ def _unusual_norm(op: Op, types: Types) -> bool:
 
 
 def _mask_or_indices(op: Op, types: Types) -> bool:
-    """One mask of the shape of what it is put into with one value, or integers: of no other form."""
+    """Masks and integers whose types are known; which forms are understood, ``emit_index_put`` says."""
     x, value = pir.inputs(op)[0], pir.inputs(op)[-1]
     return types.get(x) is not None and types.get(value) is not None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from shipway.registry.convert.repairs.emit import Emitter
@@ -23,26 +26,35 @@ def emit_masked_fill(emit: Emitter) -> None:
 
 
 def emit_index_put(emit: Emitter) -> None:
-    """``x[indices] = value``: by one mask and one value, or by indices of the first axes.
+    """``x[indices] = value``, or ``+= value``: by one mask and one value, or by indices of the first axes.
 
-    Indices below zero count from the end, as ONNX's do (ScatterND).
+    Indices below zero count from the end, as ONNX's do (ScatterND). Raises ValueError on another form.
     """
     x, *indices, value = emit.joint.takes
-    if _by_mask(emit):
-        emit.result("Where", indices[0], value, x)
+    add = bool(emit.joint.attributes["accumulate"])
+    kinds = [taken.dtype if taken is not None else "" for taken in emit.joint.taken[1:-1]]
+    if "bool" in kinds:
+        mask = _one_mask(emit, kinds)
+        emit.result("Where", mask, emit.node("Add", x, value) if add else value, x)
         return
     shape = emit.node("Shape", indices[0])
     columns = [emit.node("Unsqueeze", index, emit.constant([-1])) for index in indices]
     places = emit.node("Concat", *columns, axis=-1)
     rest = emit.node("Slice", emit.node("Shape", x), emit.constant([len(indices)]), emit.constant([_MOST]))
     values = emit.node("Expand", value, emit.node("Concat", shape, rest, axis=0))
-    reduction = {"reduction": "add"} if emit.joint.attributes["accumulate"] else {}
+    reduction = {"reduction": "add"} if add else {}
     emit.result("ScatterND", x, places, values, **reduction)
 
 
-def _by_mask(emit: Emitter) -> bool:
-    first = emit.joint.taken[1]
-    return first is not None and first.dtype == "bool"
+def _one_mask(emit: Emitter, kinds: Sequence[str]) -> str:
+    """The mask, with as many axes as x. Raises ValueError on several values: those are put in order."""
+    value = emit.joint.taken[-1]
+    if len(kinds) != 1 or value is None or math.prod(value.shape) != 1:
+        raise ValueError(f"{emit.joint.kind} by a mask with more than one value or beside other indices")
+    rank, mask = _rank(emit), _rank(emit, 1)
+    if mask == rank:
+        return emit.joint.takes[1]
+    return emit.node("Unsqueeze", emit.joint.takes[1], emit.constant(range(mask, rank)))
 
 
 def emit_index_add(emit: Emitter) -> None:

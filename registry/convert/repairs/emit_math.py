@@ -79,6 +79,23 @@ def same(operator: str) -> Callable[[Emitter], None]:
     return emit_same
 
 
+def but_for_nan(operator: str) -> Callable[[Emitter], None]:
+    """The larger or the smaller, and where one of the two is no number, the other: ONNX's gives NaN there."""
+
+    def emit_but_for_nan(emit: Emitter) -> None:
+        x, y = emit.joint.takes
+        taken = emit.joint.taken[0]
+        if taken is not None and taken.dtype.startswith("int"):
+            emit.result(operator, x, y)
+            return
+        left, right = (
+            emit.node("Where", emit.node("IsNaN", value), other, value) for value, other in ((x, y), (y, x))
+        )
+        emit.result(operator, left, right)
+
+    return emit_but_for_nan
+
+
 def emit_trunc(emit: Emitter) -> None:
     """x without what is behind the point."""
     (x,) = emit.joint.takes

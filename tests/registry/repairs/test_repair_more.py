@@ -175,6 +175,36 @@ def test_put_by_a_mask_and_by_indices() -> None:
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+def test_put_by_a_mask_of_the_first_axes_and_added_to_what_is_there() -> None:
+    x, value = floats(3, 3), np.array(9, np.float32)
+    mask = np.array([True, False, True])
+    expected = x.copy()
+    expected[mask] += value
+    got = one(emit_index.emit_index_put, x, mask, value, accumulate=True)
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        [np.array([True, False, True])],  # with as many values as it has places
+        [np.array([True, False, True]), np.array([0, 1])],
+    ],
+)
+def test_masks_that_where_can_not_say_are_refused(indices: list[np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="more than one value"):
+        one(emit_index.emit_index_put, floats(3, 2), *indices, floats(2), accumulate=False)
+
+
+@pytest.mark.parametrize(("operator", "expected"), [("Max", np.fmax), ("Min", np.fmin)])
+def test_the_larger_of_two_where_one_is_no_number(operator: str, expected: Any) -> None:
+    x, y = np.array([np.nan, 1, 3, np.nan], np.float32), np.array([2, np.nan, -4, np.nan], np.float32)
+    np.testing.assert_array_equal(one(emit_math.but_for_nan(operator), x, y), expected(x, y))
+    numbers = np.array([1, -5], np.int64), np.array([[0], [3]], np.int64)
+    got = one(emit_math.but_for_nan(operator), *numbers, dtype="int64")
+    np.testing.assert_array_equal(got, expected(*numbers))
+
+
 def test_adding_at_indices_counts_each() -> None:
     x, index, y = floats(3, 4), np.array([1, 1, 3]), floats(3, 3)
     expected = x.copy()
