@@ -25,6 +25,7 @@ GRID_STEP = 2.0**-7  # floats are (q - 128) * GRID_STEP: -1 to 0.992, the range 
 GRID_ZERO = 128
 CONTRASTS = (10, 20, 40, 80)  # levels: of the pictures that are made
 MAX_SAMPLES = 64  # more say little more and take long
+_APART = 1000  # seeds: more than there are golden cases
 
 _IMAGE_SIZES = (64, 224, 256, 320, 512, 640)  # multiples of 32, as detectors want; small first
 _IMAGE_WIDTHS = (
@@ -146,15 +147,14 @@ def make_case(
     return case
 
 
-def pictures(
+def to_round_for(
     inputs: Sequence[TensorSpec], sizes: Mapping[str, int], limits: Mapping[str, int], *, seed: int
 ) -> list[Case]:
-    """Eight cases of lines of made-up letters, faint to strong: nearer to what image models are given than
-    noise is. None where no input is a picture."""
-    if not any(is_picture(spec) for spec in inputs):
-        return []
+    """Eight cases, none of them a golden one made from ``seed``: lines of made-up letters, faint to strong,
+    where the model takes pictures (nearer to what it is given than noise is), else noise."""
+    first = seed if any(is_picture(spec) for spec in inputs) else seed + _APART
     return [
-        make_case(inputs, sizes, seed=seed + index, limits=limits, contrast=contrast)
+        make_case(inputs, sizes, seed=first + index, limits=limits, contrast=contrast)
         for index, contrast in enumerate(2 * CONTRASTS)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shipway.registry.convert import graph, optimise, variants
 from shipway.registry.errors import ConversionError
-from shipway.registry.verify import measure
+from shipway.registry.nouns import Tolerance
+from shipway.registry.verbs import precisions
+from shipway.registry.verify import chain, measure, reference
 
 Build = Callable[..., onnx.ModelProto]
 
@@ -239,3 +242,41 @@ def test_while_the_optimiser_is_mute_others_are_heard(capsys: pytest.CaptureFixt
     thread.join()
     print("afterwards")
     assert capsys.readouterr().out == "of shipway\nafterwards\n"
+
+
+def proof_of(path: Path) -> chain.GoldenSet:
+    info = graph.info(graph.load(path), 0)
+    given = reference.OnnxReference(path)
+    fp32 = Tolerance(1e-5, 1e-5)
+    return chain.golden_set(given, info.inputs, info.outputs, limits={}, tolerance=fp32)
+
+
+def test_an_int8_is_as_far_out_on_other_inputs_as_on_those_that_judge(canonical: Path) -> None:
+    """Weights rounded for the golden inputs would be several times nearer on these than on any others."""
+    proof, model = proof_of(canonical), graph.load(canonical)
+    cases = precisions.to_round_for(model, proof, samples=False)
+    golden_ones = {case["x"].tobytes() for case in proof.cases}
+    assert cases
+    assert not golden_ones & {case["x"].tobytes() for case in cases}
+    others = [{"x": content(seed)} for seed in range(50)]
+    path = canonical.with_name("int8.onnx")
+
+    def errors(recipe: variants.Recipe) -> tuple[float, float]:
+        onnx.save(recipe.make(canonical, lambda model, quick: 0.0)[0], path)
+        judging = proof.link(path, "int8", Tolerance(1e-2, 1e-1)).outputs[0].max_rel
+        far = [np.abs(outputs(path, c["x"]) - outputs(canonical, c["x"])).max() for c in others]
+        scale = max(np.abs(outputs(canonical, c["x"])).max() for c in others)
+        return judging, float(max(far) / scale)
+
+    judging, elsewhere = errors(variants.recipes("int8", model, cases)[-1])
+    assert elsewhere < 2.5 * judging
+    judging, elsewhere = errors(variants.recipes("int8", model, proof.cases)[-1])
+    assert elsewhere > 2.5 * judging  # so it would be
+
+
+def test_half_of_the_samples_judge_and_a_single_one_does_nothing_else(canonical: Path) -> None:
+    proof, model = proof_of(canonical), graph.load(canonical)
+    taken = precisions.to_round_for(model, proof, samples=True)
+    assert list(taken) == [proof.cases[1]]
+    single = dataclasses.replace(proof, cases=proof.cases[:1])
+    assert not precisions.to_round_for(model, single, samples=True)
