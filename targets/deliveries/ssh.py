@@ -12,13 +12,14 @@ import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from shipway.registry import files, process, units
-from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
+from shipway.registry import files, process
+from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.deliveries import gates
 from shipway.targets.deliveries.base import Fetch, Programs
 from shipway.targets.deliveries.deltas import Deltas
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions
+from shipway.targets.deliveries.ssh_answers import agreed, nonsense, sound
 from shipway.targets.deliveries.ssh_session import Session
 from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff, compare
 from shipway.targets.steps import (
@@ -107,7 +108,7 @@ class SshDelivery:
         for _ in range(2):
             request = {"do": "receive", "size": file.size, **_placing(release, file)}
             try:
-                answer = self.session.send(request, source, file.size)
+                answer = self._sound(request, self.session.send(request, source, file.size))
             except EOFError:
                 raise _altered(file, source) from None
             except OSError as error:
@@ -115,7 +116,7 @@ class SshDelivery:
                     f"{source} can't be read.", why=str(error), remedy="Mend the permissions there."
                 ) from error
             if answer.get("error") != "digest":
-                self._checked(answer)
+                agreed(answer, self.address)
                 return min(file.size, self.session.traffic.sent - before)
             if files.digest_of(source) != file.digest:
                 raise _altered(file, source)
@@ -142,14 +143,14 @@ class SshDelivery:
             "length": recipe.size,
             **_placing(release, file),
         }
-        answer = self.session.send(request, recipe, recipe.size, ask_first=True)
+        answer = self._sound(request, self.session.send(request, recipe, recipe.size, ask_first=True))
         sent = min(recipe.size, self.session.traffic.sent - before)
         if answer.get("error") in _UNPATCHED:
             return sent + self._send(release, file)
-        self._checked(answer)
+        agreed(answer, self.address)
         if answer["patched"]:
             return sent
-        return (sent if answer["asked"] else 0) + self._send(release, file)
+        return (sent if answer.get("asked") else 0) + self._send(release, file)
 
     def _seal(self, release: Release) -> int:
         request: Json = {"do": "seal", "release": release.id, "sha": release.bundle.hex}
@@ -165,7 +166,7 @@ class SshDelivery:
             for path in wrong:
                 file = release.manifest.file(path)
                 if file is None:
-                    raise ValueError(f"{path} is no file of {release.id}")
+                    raise nonsense(self.address, answer)
                 sent += self._send(release, file)
         raise DeliveryError(
             f"{', '.join(wrong)} came out wrong at {self.address}.",
@@ -192,14 +193,14 @@ class SshDelivery:
 
     def _finished(self, name: str, argv: Sequence[str], request: Json) -> process.Finished:
         """How a program ended that ``request`` has run there, under the name that messages call it."""
-        answer = self.session.ask({**request, "timeout": gates.TIMEOUT_S})
+        answer = self._sound(request, self.session.ask({**request, "timeout": gates.TIMEOUT_S}))
         if answer.get("error") == "os" and answer["errno"] in (errno.ENOENT, errno.EACCES):
             raise DeliveryError(
                 f"{name} can't be started on {self.host}.",
                 why=f"{answer['text']}: {answer['path']}",
                 remedy=f"Install {argv[0]!r} there, or put it where a login over SSH finds it.",
             )
-        self._checked(answer)
+        agreed(answer, self.address)
         if answer["late"]:
             raise DeliveryError(
                 f"{name} gave no answer within {gates.TIMEOUT_S} s on {self.host}.",
@@ -264,46 +265,10 @@ class SshDelivery:
         return f"{self.address}/releases/{release.id}"
 
     def _ask(self, request: Json) -> Json:
-        return self._checked(self.session.ask(request))
+        return agreed(self._sound(request, self.session.ask(request)), self.address)
 
-    def _checked(self, answer: Json) -> Json:
-        error = answer.get("error")
-        if error is None:
-            return answer
-        if error == "request":
-            raise ValueError(f"{self.address}: {answer['text']}")
-        if error == "live":
-            raise ValueError(f"{answer['release']} is live at {self.address}: a plan must not prune it")
-        if error == "os":
-            raise DeliveryError(
-                f"The destination {self.address} can't be used.",
-                why=f"{answer['text']}: {answer['path']}",
-                remedy="Free space or mend the permissions there, or set another 'to' in deploy.yaml.",
-            )
-        if error == "space":
-            need, free = units.format_size(answer["need"]), units.format_size(answer["free"])
-            raise DeliveryError(
-                f"There is no room at {self.address}: {need} needed, {free} free.",
-                why="Nothing was sent. Old releases stay until the new one is live.",
-                remedy="Free space there, or keep fewer old releases ('keep' in deploy.yaml).",
-            )
-        if error == "busy":
-            raise ConflictError(
-                f"Somebody else is deploying to {self.address}.",
-                why=f"Process {answer['pid']} on that host holds .shipway/lock there.",
-                remedy="Try again when it is done. One whose connection was cut ends within two minutes.",
-            )
-        if error == "release":
-            raise DeliveryError(
-                f"There is no release {answer['release']} at {self.address} to point at.",
-                remedy="Promote the version again: that puts it there.",
-            )
-        if error == "current":
-            raise DeliveryError(
-                f"{self.address}/current is a folder, not a link.",
-                remedy="Move it away: that name is for the link to the live release.",
-            )
-        raise DeliveryError(f"{self.address} answers in a way that makes no sense.", why=repr(answer)[:500])
+    def _sound(self, request: Json, answer: Json) -> Json:
+        return sound(request["do"], answer, self.address)
 
 
 def _placing(release: Release, file: File) -> dict[str, Json]:

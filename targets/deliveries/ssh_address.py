@@ -81,7 +81,7 @@ class Patience:
     pause: float = 0.5  # before the first new try; it doubles
     longest_pause: float = 8.0
     connect: float = 10.0
-    login: float = 30.0
+    login: float = 30.0  # and as long again until the helper speaks
     silence: float = 15.0
 
 

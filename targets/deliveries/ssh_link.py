@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 from shipway.registry.errors import ConfigError, DeliveryError
 from shipway.registry.nouns import Json
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions, Traffic
+from shipway.targets.deliveries.ssh_answers import nonsense
 
 if TYPE_CHECKING:
     import asyncssh
@@ -74,7 +75,10 @@ class Link:
             raise self._explained(error, presented) from error
         self._traffic.connections += 1
         try:
-            await self._start_helper()
+            await asyncio.wait_for(self._start_helper(), self._patience.login)
+        except asyncio.TimeoutError:  # a login that hangs, in a home that hangs: SSH itself is all right
+            await self.close()
+            raise CutError(f"no helper within {self._patience.login:g} s of the login") from None
         except BaseException:
             await self.close()
             raise
@@ -178,6 +182,8 @@ class Link:
         answer = await self.ask(request)
         if "offset" not in answer:
             return answer
+        if not isinstance(answer["offset"], int) or not 0 <= answer["offset"] <= size:
+            raise nonsense(str(self._address), answer)
         assert self._process is not None
         reply = asyncio.create_task(self._answer())
         try:
@@ -218,12 +224,8 @@ class Link:
             answer = json.loads(line)
             if not isinstance(answer, dict):
                 raise ValueError
-        except ValueError:
-            raise DeliveryError(
-                f"{self._address} answers in a way that makes no sense.",
-                why=_shown(line),
-                remedy="Something on that host writes into the connection: look at its login files.",
-            ) from None
+        except (ValueError, RecursionError):
+            raise nonsense(str(self._address), _shown(line)) from None
         return answer
 
     async def _line(self, *, limit: int) -> bytes:

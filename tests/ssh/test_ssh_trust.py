@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from ssh_hosts import Host, free_port, make_key, running
-from ssh_scene import HASTE, Shelf, connect
+from ssh_scene import HASTE, Shelf, connect, noise, pointer
 
 from shipway.registry.errors import ConfigError, DeliveryError
+from shipway.targets.deliveries.base import OutOfReachError
 from shipway.targets.deliveries.ssh import SshDelivery
 from shipway.targets.deliveries.ssh_address import Address, SshOptions
-from shipway.targets.steps import Stage
+from shipway.targets.steps import Gate, Point, Reuse, Seal, Send, Stage
 
 pytestmark = pytest.mark.real
 
@@ -175,6 +180,67 @@ def test_hosts_that_answer_with_garbage(
         ):
             delivery.pointer()
         assert all(letter.isprintable() or letter == "\n" for letter in str(caught.value))
+
+
+LIES = [
+    {},
+    {"pointer": 7, "has": 1, "sha256": 5, "releases": 5, "found": {"verdict": "zz"}, "manifest": 3,
+     "copied": "x", "size": "s", "offset": -5, "wrong": ["no file of it"], "code": "0"},
+    {"sha256": [[1]], "releases": [1], "found": 3, "offset": 10**11, "wrong": 1},
+    {"error": {}},
+    {"error": "os"},
+    {"error": "space", "need": "much", "free": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", [*map(json.dumps, LIES), "[" * 100_000], ids=range(len(LIES) + 1))
+def test_a_host_that_answers_nonsense_fails_alone(
+    lie: str, tmp_path: Path, shelf: Shelf, client_key: Path
+) -> None:
+    """By an error that a fleet counts as that host's: no lie ends the command with a bug."""
+    (tmp_path / "lie").write_text(lie + "\n")
+    said = f"echo 'shipway-host-1 x'; while cat {tmp_path}/lie 2>/dev/null; do sleep 0.02; done"
+    release = shelf.bundle(1, {"weights.bin": noise(200_000)})
+    manifest = release.manifest
+    large, small = manifest.file("weights.bin"), manifest.file("verdict")
+    assert large is not None
+    assert small is not None
+    steps = (Reuse(release, small), Point(pointer(release, 1)), Gate(release, "check", {}))
+    with running(tmp_path / "sshd", client_key, more=f'ForceCommand sh -c "{said}"') as host:
+        known = tmp_path / "known_hosts"
+        known.write_text(host.known())
+        with connect(host, shelf, known, client_key) as delivery:
+            asked: list[Callable[[], object]] = [
+                delivery.pointer,
+                partial(delivery.has, manifest),
+                partial(delivery.holds, [small.digest]),
+                delivery.releases,
+                partial(delivery.audit, manifest),
+                *(partial(delivery.perform, step) for step in steps),
+            ]
+            if "offset" in lie:
+                asked += [
+                    partial(delivery.perform, Send(release, large)),
+                    partial(delivery.perform, Seal(release)),
+                ]
+            for ask in asked if lie.startswith("{") else asked[:2]:  # what can't be read ends the connection
+                with pytest.raises(DeliveryError, match="makes no sense"):
+                    ask()
+
+
+def test_a_login_that_says_nothing_is_not_waited_for_for_ever(
+    tmp_path: Path, shelf: Shelf, client_key: Path
+) -> None:
+    with running(tmp_path / "sshd", client_key, more="ForceCommand sleep 30") as host:
+        known = tmp_path / "known_hosts"
+        known.write_text(host.known())
+        patience = replace(HASTE, attempts=1, login=0.5)
+        delivery = SshDelivery(
+            Address.parse(host.url), shelf.fetch, SshOptions(known, (client_key,)), patience
+        )
+        with pytest.raises(OutOfReachError, match=r"no helper within 0\.5 s"):
+            delivery.pointer()
+        delivery.close()
 
 
 def test_a_talkative_login_does_no_harm(tmp_path: Path, shelf: Shelf, client_key: Path) -> None:
