@@ -42,9 +42,18 @@ def compare(
         if why:
             said.append(f"{name}: {why}")
         passed = passed and tolerance.allows(measure.max_abs, measure.scale)
+        if differ := _whole_that_differ(pairs, measure):
+            said.append(f"{name}: whole numbers, {differ} differ: what that means, the tolerance can't tell")
         if measure.flat:
             said.append(f"{name}: so flat that a constant would pass; its agreement proves little")
     return Link(source, target, passed, tuple(measures), tolerance, tuple(said))
+
+
+def _whole_that_differ(pairs: Sequence[tuple[Array, Array]], measure: OutputMeasure) -> str:
+    """How many of an output's integers are others, in words; of ids and places, near is not right."""
+    whole = any(reference.dtype.kind in "iu" for reference, _ in pairs)
+    total, same = sum(measure.histogram), measure.histogram[:1]
+    return f"{total - same[0]} of {total}" if whole and same and same[0] < total else ""
 
 
 def measure_output(

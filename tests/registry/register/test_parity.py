@@ -123,3 +123,13 @@ def test_flat_means_that_some_constant_would_pass(array: np.ndarray, allowed: fl
 def test_cosine_is_bounded(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape == b.shape:
         assert -1 <= parity.cosine_similarity([a], [b]) <= 1
+
+
+def test_integers_that_pass_though_they_differ_are_told() -> None:
+    """An id that is near is another id all the same."""
+    right, near = np.array([5, 6000, 123]), np.array([5, 5800, 700])
+    link = judge(right, near, Tolerance(1e-2, 1e-1))
+    assert link.passed
+    assert link.notes == ("y: whole numbers, 2 of 3 differ: what that means, the tolerance can't tell",)
+    assert not judge(right, right).notes
+    assert not judge(right, near).passed
