@@ -175,7 +175,11 @@ def _document(objects: Objects, key: str) -> dict[str, Json]:
 
 
 def _detach(project: Project) -> None:
-    """Start this module as a process that outlives us, with no stream of ours and no terminal."""
+    """Start this module as a process that outlives us, with no stream of ours and no terminal.
+
+    What it shall do comes by a pipe: the registry's address may hold a password, and everybody on a machine
+    can read everybody's command lines.
+    """
     config = project.config
     order = {
         "project": config.project,
@@ -185,12 +189,15 @@ def _detach(project: Project) -> None:
         "places": [[place.environment, place.target] for place in places_of(project)],
     }
     child = subprocess.Popen(
-        [sys.executable, "-m", "shipway.registry.deploy.mirror", json.dumps(order)],
-        stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "shipway.registry.deploy.mirror"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    assert child.stdin is not None
+    with child.stdin as pipe:
+        pipe.write(json.dumps(order).encode())
     child.returncode = 0  # nobody waits for it: keeps subprocess from warning of a child that still runs
 
 
@@ -205,4 +212,4 @@ def _main(order: dict[str, Json]) -> None:
 
 
 if __name__ == "__main__":
-    _main(json.loads(sys.argv[1]))
+    _main(json.load(sys.stdin))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from deploy_scene import bundle, forked, place, project_at, put_live
+from deploy_scene import CONFIG, bundle, forked, place, project_at, put_live
 
 from shipway.registry import catalog
 from shipway.registry.config.project import Project
@@ -187,6 +187,26 @@ def test_no_more_mirrors_are_started_than_are_of_use(
     monkeypatch.setattr(mirror, "_START_S", 0.0)  # that one never came: the next command starts another
     status(project)
     assert len(started) == 2
+
+
+def test_a_password_of_the_registry_is_on_no_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "postgresql://mlflow:hidden@db/mlflow"
+    project = project_at(tmp_path, text=CONFIG.replace("store: store", f"registry: {secret}\nstore: store"))
+    (tmp_path / "python").write_text(  # notes what it is started with
+        f'#!/bin/sh\ncd {tmp_path}\necho "$@" > said\ncat > part\nmv part given\n'
+    )
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv(mirror.MODE, "background")
+    mirror.start(project)
+    end = time.monotonic() + 30
+    while not (tmp_path / "given").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert json.loads((tmp_path / "given").read_text())["registry"] == secret
+    assert (tmp_path / "said").read_text().split() == ["-m", mirror.__name__]
 
 
 # the real MLflow
