@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import posixpath
 import re
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from shipway.registry.config.document import Problem
-from shipway.registry.config.model import ENVIRONMENT_KEYS
+from shipway.registry.config.model import ENVIRONMENT_KEYS, HostConfig
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _RESERVED = {*ENVIRONMENT_KEYS, "targets"}
@@ -30,18 +32,31 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _places(placement: dict[str, Any]) -> list[str]:
+def _places(placement: dict[str, Any], known: Mapping[str, HostConfig]) -> list[str]:
     """What two placements must not share: the normalised destination, on each of its hosts."""
     to, hosts = placement.get("to"), placement.get("hosts")
     if not isinstance(to, str) or not to:
         return []
     scheme, separator, rest = to.rpartition("://")
     place = scheme + separator + posixpath.normpath(rest)
-    return [place.replace("{host}", str(host)) for host in hosts] if isinstance(hosts, list) else [place]
+    if not isinstance(hosts, list):
+        return [place]
+    return [place.replace("{host}", _reached(str(host), known.get(str(host)))) for host in hosts]
 
 
-def problems(data: dict[str, Any]) -> Iterator[Problem]:
-    """Names that break the rule, lead nowhere, go in circles or collide, in the raw data."""
+def _reached(host: str, options: HostConfig | None) -> str:
+    """Where a host of that name really is, by its inventory."""
+    address = options.address or host if options else host
+    return f"{address}:{options.port}" if options and options.port else address
+
+
+def problems(
+    data: dict[str, Any], known: Mapping[tuple[str, str], Mapping[str, HostConfig]] = MappingProxyType({})
+) -> Iterator[Problem]:
+    """Names that break the rule, lead nowhere, go in circles or collide, in the raw data.
+
+    ``known`` is what inventories say of hosts, by environment and target.
+    """
     targets = _mapping(data.get("targets"))
     environments = _mapping(data.get("environments"))
     for section, names in (("targets", targets), ("environments", environments)):
@@ -63,7 +78,12 @@ def problems(data: dict[str, Any]) -> Iterator[Problem]:
             if alias in aliases:
                 yield Problem(path, f"has the same alias {alias!r} as {aliases[alias]}; rename one of them")
             aliases.setdefault(alias, pair)
-            own = _places(_mapping(body[target]))
+            own = _places(_mapping(body[target]), known.get((environment, target), {}))
+            twice = (
+                next((place for place, times in Counter(own).items() if times > 1), None) if known else None
+            )
+            if twice is not None:
+                yield Problem((*path, "hosts"), f"two of its hosts are one and the same ({twice})")
             shared = next((place for place in own if place in places), None)
             if shared is not None:
                 what = f"is where {places[shared]} goes already" + (f" ({shared})" if len(own) > 1 else "")

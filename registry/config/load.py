@@ -51,7 +51,7 @@ def load_text(text: str, root: Path, *, source: str = "deploy.yaml", lazy: bool 
             problems.append(Problem((), "must be a mapping: 'project: ...' and so on"))
     else:
         data, hosts, wrong = inventory.resolve(data, root, source)
-        problems += [*wrong, *check.problems(data)]
+        problems += [*wrong, *check.problems(data, hosts)]
         targets, more = _targets(found, root, source)
         problems += more
         for name in () if lazy else targets:

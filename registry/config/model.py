@@ -241,7 +241,9 @@ class HostConfig(Section):
     """How one host of an inventory differs from what ``to`` says."""
 
     address: Host | None = Field(default=None, description="stands in for {host}; none: the host's name")
-    user: str | None = Field(default=None, min_length=1, description="in place of the one in 'to'")
+    user: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="in place of the one in 'to'"
+    )
     port: Annotated[int, Strict()] | None = Field(
         default=None, ge=1, le=65535, description="in place of the one in 'to'"
     )

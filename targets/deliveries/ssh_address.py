@@ -83,6 +83,7 @@ class Patience:
     connect: float = 10.0
     login: float = 30.0  # and as long again until the helper speaks
     silence: float = 15.0
+    answer: float = 1800.0  # for one request: the longest reads a whole release, or runs a command of 600 s
 
 
 @dataclass

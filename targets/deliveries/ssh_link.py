@@ -13,19 +13,22 @@ import contextlib
 import hashlib
 import json
 import zlib
+from collections.abc import Awaitable
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeVar
 
 from shipway.registry.errors import ConfigError, DeliveryError
 from shipway.registry.nouns import Json
+from shipway.targets.deliveries.base import OutOfReachError
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions, Traffic
 from shipway.targets.deliveries.ssh_answers import nonsense
 
 if TYPE_CHECKING:
     import asyncssh
 
+_T = TypeVar("_T")
 _CHUNK = 1 << 17  # bytes read from a file at a time: asyncio warns of more writes to a dead socket
 _WINDOW = 1 << 21  # bytes the host may send before we answer
 _LINE = 1 << 24  # bytes that an answer may have
@@ -172,7 +175,7 @@ class Link:
     async def ask(self, request: Json, payload: bytes = b"") -> Json:
         """Send a request, and bytes that belong to it; return the answer. Raises CutError."""
         self._write(json.dumps(request).encode() + b"\n" + payload)
-        return await self._answer()
+        return await self._soon_enough(self._answer())
 
     async def stream(self, request: Json, source: Source, size: int) -> Json:
         """Send a file from where the host says that it has got to; return the answer. Raises CutError.
@@ -195,15 +198,26 @@ class Link:
                         raise EOFError(source)
                     left -= len(data)
                     self._write(data)
-                    await self._drained()
+                    await self._soon_enough(self._drained())
                     await asyncio.sleep(0)  # to hear of a cut, or of an answer that came early
-            return await reply
+            return await self._soon_enough(reply)
         except BaseException:
             reply.cancel()
             with contextlib.suppress(BaseException):
                 await reply
             await self.close()  # the helper still waits for bytes
             raise
+
+    async def _soon_enough(self, work: Awaitable[_T]) -> _T:
+        """For a helper that stands still while SSH itself is all right: stopped, or on a disk that hangs."""
+        try:
+            return await asyncio.wait_for(work, self._patience.answer)
+        except asyncio.TimeoutError:
+            raise OutOfReachError(
+                f"{self._address} gave no answer within {self._patience.answer:g} s.",
+                why="The connection stands, but what runs there does not go on.",
+                remedy="Look at that host's disk and memory, then try again.",
+            ) from None
 
     async def _drained(self) -> None:
         assert self._process is not None

@@ -192,6 +192,32 @@ environments:
     load_text(text.replace("GROUP", "line-c"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("hosts", "told"),
+    [
+        ("a: {address: 10.0.0.7}\n  b: {address: 10.0.0.7}", "two of its hosts are one and the same"),
+        ("a: {address: 10.0.0.7}\n  b: {address: 10.0.0.7, port: 2222}", ""),
+        ("a: {user: 'x -oProxyCommand=y'}\n  b:", "hosts.yaml:2"),
+    ],
+)
+def test_two_names_of_one_host_and_a_user_that_is_none(tmp_path: Path, hosts: str, told: str) -> None:
+    (tmp_path / "hosts.yaml").write_text(f"hosts:\n  {hosts}\n")
+    text = """
+project: demo
+targets:
+  one: {kind: jetson-ort, jetpack: "6.1"}
+environments:
+  prod:
+    one: {to: 'ssh://{host}/opt/acme', hosts: {file: hosts.yaml}}
+"""
+    if not told:
+        load_text(text, tmp_path)
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, tmp_path)
+    assert told in str(caught.value)
+
+
 def test_the_schema_has_the_environment_s_own_keys() -> None:
     environment = schema()["$defs"]["EnvironmentConfig"]
     assert set(environment["properties"]) == {"after", "soak", "approve", "hooks"}

@@ -243,6 +243,21 @@ def test_a_login_that_says_nothing_is_not_waited_for_for_ever(
         delivery.close()
 
 
+def test_a_helper_that_stands_still_is_not_waited_for_for_ever(
+    tmp_path: Path, shelf: Shelf, client_key: Path
+) -> None:
+    more = "ForceCommand echo 'shipway-host-1 x'; sleep 30"
+    with running(tmp_path / "sshd", client_key, more=more) as host:
+        known = tmp_path / "known_hosts"
+        known.write_text(host.known())
+        delivery = SshDelivery(
+            Address.parse(host.url), shelf.fetch, SshOptions(known, (client_key,)), replace(HASTE, answer=0.5)
+        )
+        with pytest.raises(OutOfReachError, match=r"no answer within 0\.5 s"):
+            delivery.pointer()
+        delivery.close()
+
+
 def test_a_talkative_login_does_no_harm(tmp_path: Path, shelf: Shelf, client_key: Path) -> None:
     more = 'ForceCommand echo "Welcome to line 1!"; echo; eval "$SSH_ORIGINAL_COMMAND"'
     with running(tmp_path / "sshd", client_key, more=more) as host:

@@ -60,16 +60,16 @@ def test_where_one_fails_the_other_stops_and_nothing_goes_live(
 ) -> None:
     project = project_at(tmp_path)
     put_live(project, bundle(project, 1))
-    failed, sent = threading.Event(), []
+    both, sent = threading.Barrier(2, timeout=PATIENCE_S), []
     real = FolderDelivery._send
 
     def send(self: FolderDelivery, folder: Path, release: Release, file: File) -> int:
+        if not sent:
+            both.wait()
         if self.root.name == "one":
-            failed.set()
             raise DeliveryError("The disk of one is full.")
-        failed.wait(PATIENCE_S)
-        time.sleep(0.2)  # by now the failure has been told
         sent.append(file.path)
+        time.sleep(1.0)  # by then the failure has been told
         return real(self, folder, release, file)
 
     monkeypatch.setattr(FolderDelivery, "_send", send)
