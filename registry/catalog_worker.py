@@ -132,8 +132,13 @@ def log_version(
         model = None
         created = False
         try:
+            # MLflow takes a dot in a registered model's name, and none in that of what is logged.
             model = client.create_logged_model(
-                place, name=draft.name, source_run_id=run_id, tags=_tags(draft, identity), model_type="onnx"
+                place,
+                name=draft.name.replace(".", "-"),
+                source_run_id=run_id,
+                tags=_tags(draft, identity),
+                model_type="onnx",
             )
             model_id = model.model_id
             _write_flavor(folder, draft, run_id, model_id, example)

@@ -199,7 +199,13 @@ class HostEnd:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> HostEnd:
-        return cls(**data)
+        return cls(
+            host=data["host"],
+            outcome=data["outcome"],
+            detail=data["detail"],
+            bytes_sent=data["bytes_sent"],
+            seconds=data["seconds"],
+        )
 
 
 @dataclass(frozen=True, slots=True)

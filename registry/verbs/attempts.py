@@ -183,8 +183,8 @@ class _Way:
         if mended:
             try:
                 repairs.finish(mended, raw)
-            except ValueError as error:
-                raise ConversionError("The repaired parts do not fit together.", why=str(error)) from error
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise ConversionError("The repaired parts do not fit together.", why=repr(error)) from error
         measure.session(raw)  # the only proof that the converter's word can be taken: it loads
         model = graph.load(raw)
         if (found := graph.info(model, 0).opset) > opset:

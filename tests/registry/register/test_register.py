@@ -597,3 +597,9 @@ def test_artifacts_that_can_not_be_written(project: Project, model_file: Path) -
     assert {key.split("/")[0] for key in project.store.objects.list("")} <= {"blobs"}
     project.artifacts.unlink()
     assert register(project, model_file, "net").version.version == 1
+
+
+def test_a_name_with_a_dot(project: Project, model_file: Path) -> None:
+    """MLflow's registered models may be called so, what it logs may not."""
+    done = register(project, model_file, "ocr.v4")
+    assert str(done.version.ref) == "ocr.v4/1"
