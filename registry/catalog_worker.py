@@ -243,6 +243,8 @@ def _take_back(client: Any, name: str, identity: Digest, run_id: str, model: Any
 
 def _experiment(client: Any, name: str, uri: str, artifacts: Path) -> str:
     """The experiment's id; it is made where there is none. Raises ConfigError: see ``_no_place``."""
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(name)
     if found is None:
         where = None
@@ -251,7 +253,12 @@ def _experiment(client: Any, name: str, uri: str, artifacts: Path) -> str:
             where = artifacts.as_uri()
         elif catalog.is_database(uri):
             raise _no_place(name, uri)
-        return str(client.create_experiment(name, artifact_location=where))
+        try:
+            return str(client.create_experiment(name, artifact_location=where))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another process made it in the meantime
     if found.lifecycle_stage != "active":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
