@@ -28,7 +28,8 @@ from shipway.registry.config import document
 from shipway.registry.config.check import suggestion
 from shipway.registry.config.document import Document, Problem
 from shipway.registry.config.explain import explain
-from shipway.registry.config.model import Host, HostConfig, InventoryConfig, Section
+from shipway.registry.config.model import HostConfig, InventoryConfig, Section
+from shipway.registry.config.values import Host
 
 Inventory = Mapping[tuple[str, str], Mapping[str, HostConfig]]
 """What is known of hosts by name, for each environment and target whose hosts are in a file."""

@@ -1,110 +1,34 @@
 """What ``deploy.yaml`` may hold: every key and its meaning. The commented example is ``deploy.yaml`` itself.
 
-Only shapes and values are checked here; what needs two places at once (names that lead nowhere, two
-destinations in one folder) is in ``check.py``, and reading with file lines in ``load.py``.
+Only shapes are checked here, and values (by the types of ``values.py``). What needs two places at once (names
+that lead nowhere, two destinations in one folder) is in ``check.py``, reading with file lines in ``load.py``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    Strict,
-    WithJsonSchema,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+
+from shipway.registry.config.values import (
+    Bool,
+    Destination,
+    Duration,
+    Float,
+    Host,
+    Int,
+    Limit,
+    Opset,
+    Url,
+    Wave,
 )
-
 from shipway.registry.nouns import Tolerance
-from shipway.registry.units import parse_duration
 from shipway.targets.base import TargetOptions
 from shipway.targets.limits import Size
-
-
-def _opset(value: object) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, int) and not isinstance(value, bool) and 7 <= value <= 30:
-        return value
-    raise ValueError("must be 'auto' or an ONNX opset from 7 to 30")
-
-
-def _wave(value: object) -> int | str:
-    percent = re.fullmatch(r"([1-9]\d?|100)%", value) if isinstance(value, str) else None
-    if percent or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-        return value  # type: ignore[return-value]
-    raise ValueError("must be a number of hosts (1) or a share of them (25%)")
-
-
-def _limit(value: object) -> int | str:
-    percent = re.fullmatch(r"(\d{1,2}|100)%", value) if isinstance(value, str) else None
-    if percent or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value  # type: ignore[return-value]
-    raise ValueError("must be a number of hosts (0) or a share of them (5%)")
-
-
-def _host(value: object) -> str:
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", value):
-        return value
-    raise ValueError("must be the name or the address of a host")
-
-
-def _destination(value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ValueError("must be a folder, s3://bucket/prefix or ssh://user@host/folder")
-    if "://" not in value:
-        return value
-    parts = urlsplit(value)
-    if parts.scheme == "s3" and parts.netloc:
-        return value
-    if parts.scheme == "ssh" and parts.netloc and len(parts.path) > 1:
-        return value
-    raise ValueError("must be a folder, s3://bucket/prefix or ssh://user@host/folder")
-
-
-def _url(value: object) -> str:
-    with contextlib.suppress(ValueError):  # a port that is none, or half an IPv6 address
-        if isinstance(value, str) and value.isprintable() and " " not in value:
-            parts = urlsplit(value.replace("{host}", "host"))
-            plain = not (parts.query or parts.fragment or parts.username or parts.password)
-            if parts.scheme in ("http", "https") and parts.hostname and plain and parts.port != 0:
-                return value
-    raise ValueError("must be http://server:port, or https:// (without a password in it)")
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
-
-
-_Opset = Annotated[
-    int | Literal["auto"],
-    PlainValidator(_opset),
-    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 7, "maximum": 30}]}),
-]
-_Wave = Annotated[int | str, PlainValidator(_wave), WithJsonSchema({"type": ["integer", "string"]})]
-_Limit = Annotated[int | str, PlainValidator(_limit), WithJsonSchema({"type": ["integer", "string"]})]
-_Duration = Annotated[
-    float, PlainValidator(parse_duration), WithJsonSchema({"type": ["number", "string"], "minimum": 0})
-]
-Host = Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string"})]
-_To = Annotated[str, PlainValidator(_destination), WithJsonSchema({"type": "string"})]
-_Url = Annotated[str, PlainValidator(_url), WithJsonSchema({"type": "string"})]
-_Int = Annotated[int, Strict()]
-_Bool = Annotated[bool, Strict()]
-_Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -120,8 +44,8 @@ class Section(BaseModel):
 class ToleranceConfig(Section):
     """An output passes where its largest absolute error <= atol + rtol * its largest magnitude."""
 
-    atol: _Float = Field(ge=0, description="absolute part")
-    rtol: _Float = Field(ge=0, description="part relative to the largest magnitude of the output")
+    atol: Float = Field(ge=0, description="absolute part")
+    rtol: Float = Field(ge=0, description="part relative to the largest magnitude of the output")
 
     @property
     def value(self) -> Tolerance:
@@ -131,7 +55,7 @@ class ToleranceConfig(Section):
 class ConvertConfig(Section):
     """How models are converted and judged."""
 
-    opset: _Opset = Field(
+    opset: Opset = Field(
         default="auto", description="ONNX opset, or auto: the highest that every target runs"
     )
     tolerance: ToleranceConfig = Field(
@@ -146,7 +70,7 @@ class ConvertConfig(Section):
         default_factory=lambda: ToleranceConfig.model_construct(atol=1e-2, rtol=1e-1),
         description="what int8 must meet against the trained model",
     )
-    timeout_s: _Float = Field(default=600.0, gt=0, description="seconds after which a conversion is given up")
+    timeout_s: Float = Field(default=600.0, gt=0, description="seconds after which a conversion is given up")
     external_data: Literal["auto", "always"] = Field(
         default="auto",
         description="tensors' data in a file of their own beside the graph: auto (above 1.5 GB), or always",
@@ -177,7 +101,7 @@ class S3Config(Section):
 class StoreConfig(S3Config):
     """Where files, bundles and the ledger are kept: a folder, or a bucket with how to reach it."""
 
-    to: _To = Field(description="a folder, or s3://bucket/prefix")
+    to: Destination = Field(description="a folder, or s3://bucket/prefix")
 
     @model_validator(mode="before")
     @classmethod
@@ -196,19 +120,19 @@ class StoreConfig(S3Config):
 class GateConfig(Section):
     """What a release must pass at its destination before it counts as live."""
 
-    check: _Bool = Field(default=False, description="run the bundle's own golden check at the destination")
+    check: Bool = Field(default=False, description="run the bundle's own golden check at the destination")
     command: list[str] | None = Field(
         default=None,
         min_length=1,
         description="a command of yours, run in the release's folder; exit 0 passes",
     )
-    url: _Url | None = Field(
+    url: Url | None = Field(
         default=None, description="an Open Inference Protocol server that must serve the version"
     )
-    p95_ms: _Float | None = Field(
+    p95_ms: Float | None = Field(
         default=None, gt=0, description="95 of 100 answers of that server must come within this time"
     )
-    timeout_s: _Float | None = Field(
+    timeout_s: Float | None = Field(
         default=None, gt=0, description="seconds that the server may take to serve the version; none: 300"
     )
 
@@ -244,9 +168,7 @@ class HostConfig(Section):
     user: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="in place of the one in 'to'"
     )
-    port: Annotated[int, Strict()] | None = Field(
-        default=None, ge=1, le=65535, description="in place of the one in 'to'"
-    )
+    port: Int | None = Field(default=None, ge=1, le=65535, description="in place of the one in 'to'")
 
     @model_validator(mode="before")
     @classmethod
@@ -257,26 +179,26 @@ class HostConfig(Section):
 class PlacementConfig(Section):
     """One target in one environment: where its bundle goes."""
 
-    to: _To = Field(description="a folder, s3://bucket/prefix or ssh://user@{host}/folder")
+    to: Destination = Field(description="a folder, s3://bucket/prefix or ssh://user@{host}/folder")
     gate: GateConfig = Field(
         default_factory=GateConfig.model_construct, description="what must pass before the release counts"
     )
     hosts: list[Host] = Field(
         default=[], description="hosts that stand in for {host} in an ssh:// destination, or a file of them"
     )
-    waves: list[_Wave] = Field(default=[], description="how many hosts at a time: numbers or shares")
-    failures: _Limit = Field(
+    waves: list[Wave] = Field(default=[], description="how many hosts at a time: numbers or shares")
+    failures: Limit = Field(
         default=0, description="how many hosts may fail, a number or a share, until all are taken back"
     )
-    pause: _Duration = Field(default=0.0, description="time between two waves: seconds, 30s, 10m or 1h")
-    confirm: _Bool = Field(default=False, description="ask between two waves whether to go on")
+    pause: Duration = Field(default=0.0, description="time between two waves: seconds, 30s, 10m or 1h")
+    confirm: Bool = Field(default=False, description="ask between two waves whether to go on")
     s3: S3Config | None = Field(
         default=None, description="how the service of s3:// is reached; none: as the store's, if that is one"
     )
     ssh: SshConfig = Field(
         default_factory=SshConfig.model_construct, description="how the hosts of ssh:// are reached"
     )
-    keep: _Int = Field(
+    keep: Int = Field(
         default=5, ge=1, description="old releases to keep there besides live and rollback candidate"
     )
 
@@ -313,17 +235,17 @@ class HooksConfig(Section):
     after_rollback: list[str] | None = Field(
         default=None, min_length=1, description="runs once a rollback is live"
     )
-    timeout_s: _Float = Field(default=600.0, gt=0, description="seconds after which one of them has failed")
+    timeout_s: Float = Field(default=600.0, gt=0, description="seconds after which one of them has failed")
 
 
 class EnvironmentConfig(Section):
     """Where versions go: under each target's name, its destination."""
 
     after: str | None = Field(default=None, description="environment where a version must be healthy first")
-    soak: _Duration = Field(
+    soak: Duration = Field(
         default=0.0, description="how long it must have been live and healthy there: 30s, 10m, 2h or 1d"
     )
-    approve: _Bool = Field(default=False, description="ask a person before a promotion, or have --yes said")
+    approve: Bool = Field(default=False, description="ask a person before a promotion, or have --yes said")
     hooks: HooksConfig = Field(
         default_factory=HooksConfig.model_construct, description="commands of yours around a deployment"
     )
