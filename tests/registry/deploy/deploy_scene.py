@@ -15,7 +15,8 @@ from shipway.registry.config.project import Project
 from shipway.registry.deploy.execute import Deployment, Watch, unwatched
 from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import ConflictError, DeliveryError
-from shipway.registry.ledger.events import Place, fold
+from shipway.registry.ledger import stack
+from shipway.registry.ledger.events import Place
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.nouns import Digest, File, Tolerance
 from shipway.targets.manifest import Manifest
@@ -131,7 +132,7 @@ def assert_ledger_is_sound(project: Project, environment: str = "prod") -> None:
         assert [event.started.serial for event in events] == list(range(1, len(events) + 1))
         assert all(event.ended for event in events), f"{place} has a serial without outcome"
         head = ledger.head(place)
-        assert head.standing == fold(events)
+        assert head.standing == stack.fold(events)
         pointer = site.delivery(place).pointer()
         live = ledger.started(place, head.standing.live) if head.standing.live else None
         assert pointer == (live.pointer if live else None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deploy_scene import assert_ledger_is_sound, bundle, live_versions, project_at, put_live
@@ -17,7 +19,7 @@ from shipway.registry.nouns import File
 from shipway.targets.deliveries.folder import FolderDelivery
 from shipway.targets.steps import Command, Gate, Point, Prune, Release, Seal, Send, Stage
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def test_all_before_the_first_pointer_is_split_by_target_in_its_order(tmp_path: Path) -> None:
@@ -60,8 +62,13 @@ def test_where_one_fails_the_other_stops_and_nothing_goes_live(
 ) -> None:
     project = project_at(tmp_path)
     put_live(project, bundle(project, 1))
-    both, sent = threading.Barrier(2, timeout=PATIENCE_S), []
+    both, told, sent = threading.Barrier(2, timeout=PATIENCE_S), threading.Event(), []
     real = FolderDelivery._send
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *arguments: Any, **options: Any) -> None:
+            told.set()  # the lanes were told to stop, and are waited for now
+            super().shutdown(*arguments, **options)
 
     def send(self: FolderDelivery, folder: Path, release: Release, file: File) -> int:
         if not sent:
@@ -69,10 +76,11 @@ def test_where_one_fails_the_other_stops_and_nothing_goes_live(
         if self.root.name == "one":
             raise DeliveryError("The disk of one is full.")
         sent.append(file.path)
-        time.sleep(1.0)  # by then the failure has been told
+        assert told.wait(PATIENCE_S)
         return real(self, folder, release, file)
 
     monkeypatch.setattr(FolderDelivery, "_send", send)
+    monkeypatch.setattr(abreast, "ThreadPoolExecutor", Pool)
     with pytest.raises(DeliveryError, match="The disk of one is full"):
         put_live(project, bundle(project, 2))
     assert len(sent) == 1  # the file that it was at

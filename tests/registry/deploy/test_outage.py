@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from deploy_scene import CONFIG, assert_ledger_is_sound, files_of, live_versions
+from deploy_scene import CONFIG, assert_ledger_is_sound, files_of, fork, live_versions
 from version_scene import register
 
 from shipway.registry import catalog
@@ -74,7 +74,7 @@ def unprivileged(work: list[str], project: Project) -> int:
         "rollback": lambda: rollback(project, "prod"),
         "look": lambda: (status(project, deep=True), history(project), plan(project, third, "staging")),
     }
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         code = 1
         try:

@@ -160,7 +160,7 @@ def test_the_lease_is_renewed_while_a_command_works(
 ) -> None:
     """Within one long task too, and not any more once it has ended."""
     monkeypatch.setattr(lease, "EVERY_S", 0.005)
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     tried = []
 
     def look(moment: str, task: Task) -> None:
@@ -169,12 +169,12 @@ def test_the_lease_is_renewed_while_a_command_works(
 
     put_live(project, bundle(project, 1), targets=["one"], watch=look)
     assert tried == [True]
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads
 
 
 def renewed_soon(project: Project, serial: int) -> bool:
     ledger = Ledger(project.store.objects)
-    started, deadline = ledger.started(place("one"), serial), time.monotonic() + 10
+    started, deadline = ledger.started(place("one"), serial), time.monotonic() + 60
     before = ledger.holder(started)[1]
     while ledger.holder(started)[1] <= before and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -218,7 +218,7 @@ def test_a_lease_that_was_lost_or_can_not_be_written_is_let_be(
     project.__dict__["store"] = Store(objects)
 
     def wait(moment: str, task: Task) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while objects.tried < 2 and time.monotonic() < deadline:
             time.sleep(0.005)
 
