@@ -1,23 +1,15 @@
-"""The ledger's events and what follows from them. No I/O here.
+"""The ledger's events as values and documents. No I/O here.
 
-Rules:
-
-1. ``started`` claims a serial; one outcome ends it: ``live``, ``failed`` or ``interrupted``.
-2. Only ``live`` changes what is live. After any other outcome the same release is live as before.
-3. The candidate is what a rollback would restore. Deployments are a stack: promoting puts a release on
-   top; rolling back takes the top off, so that a second rollback looks further back and never returns to
-   the release that the first one left. A release of the same bundle as the live one is no candidate.
-4. Each outcome notes what is live and what the candidate is after it (``Standing``). The note only saves
-   reading: ``fold`` gives the same from the events alone.
+``started`` claims a serial; one outcome ends it: ``live``, ``failed`` or ``interrupted``. What follows from
+them, and what a rollback would restore, is in ``stack``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from shipway.registry.errors import IntegrityError
 from shipway.registry.nouns import Digest, Json
 from shipway.targets.steps import Pointer
 
@@ -166,7 +158,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """After some event: the serial that is live and the serial that a rollback would restore, if any."""
+    """After some event: the serial that is live and the serial that a rollback would restore, if any.
+
+    Each outcome notes it. The note only saves reading: ``stack.fold`` gives the same from the events alone.
+    """
 
     live: int | None = None
     candidate: int | None = None
@@ -283,57 +278,3 @@ class Event:
             "detail": self.ended.detail if self.ended else "",
             "hosts": [host.to_json() for host in self.ended.hosts] if self.ended else [],
         }
-
-
-def standing_after(
-    before: Standing,
-    started: Started,
-    outcome: OutcomeName,
-    *,
-    live_bundle: Digest | None = None,
-    restored: Standing | None = None,
-) -> Standing:
-    """What stands after ``started`` ended with ``outcome``.
-
-    ``live_bundle`` is the bundle of ``before.live``; ``restored`` is the standing right after the serial
-    that ``started`` restores became live.
-    """
-    if outcome != LIVE:
-        return before
-    if started.restores is not None:
-        if restored is None:
-            raise ValueError("a rollback needs the standing of what it restores")
-        return Standing(started.serial, restored.candidate)
-    if before.live is None or live_bundle == started.bundle:
-        return Standing(started.serial, before.candidate)
-    return Standing(started.serial, before.live)
-
-
-def fold(events: Iterable[Event]) -> Standing:
-    """What stands after all events of one place, oldest first, from nothing but the events.
-
-    Raises IntegrityError where serials do not rise by one or an event follows one that never ended.
-    """
-    standing = Standing()
-    standings: dict[int, Standing] = {}
-    bundles: dict[int, Digest] = {}
-    for expected, event in enumerate(events, start=1):
-        started = event.started
-        if started.serial != expected or len(standings) != expected - 1:
-            raise IntegrityError(
-                f"The ledger of {started.place} is broken at serial {started.serial}.",
-                why=f"Serial {expected} was due, after {len(standings)} that ended.",
-                remedy="Restore the store from a backup: nothing of shipway's ever writes this.",
-            )
-        if event.ended is None:
-            continue
-        standing = standing_after(
-            standing,
-            started,
-            event.ended.outcome,
-            live_bundle=bundles.get(standing.live) if standing.live is not None else None,
-            restored=standings.get(started.restores) if started.restores is not None else None,
-        )
-        bundles[started.serial] = started.bundle
-        standings[started.serial] = standing
-    return standing

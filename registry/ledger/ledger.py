@@ -12,7 +12,7 @@ Serials have eight digits, start at 1 and have no gaps: the next is claimed only
 So what a claimer read before it claimed still holds after it did. The newest serial is found by probing
 from the hint in doubling steps, then halving: a missing or stale hint costs a few probes, never truth.
 Started and outcome are never changed or removed. Leases and hints are best effort: a store that takes no more
-of them fails no deployment. Rules about what the events mean: ``events``.
+of them fails no deployment. Rules about what the events mean: ``stack``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
 from shipway.registry.ledger import owner as owners
+from shipway.registry.ledger import stack
 from shipway.registry.ledger.events import Ended, Event, HostEnd, OutcomeName, Owner, Place, Standing, Started
-from shipway.registry.ledger.events import standing_after as standing_after_event
 from shipway.registry.nouns import Json
 from shipway.registry.store.objects import Objects
 
@@ -198,7 +198,7 @@ class Ledger:
         """
         place, serial = started.place, started.serial
         before = self.standing_after(place, serial - 1)
-        standing = standing_after_event(
+        standing = stack.standing_after(
             before,
             started,
             outcome,
