@@ -98,7 +98,7 @@ def test_copies_are_made_again_where_the_kept_ones_are_damaged(
     made = squeeze.copy(content, squeeze.CODE, keep=True)
     (kept,) = (tmp_path / "brotli").iterdir()
     assert kept.read_bytes() == made
-    for damage in (b"", b"nonsense", brotli.compress(b"something else")):
+    for damage in (b"", b"nonsense", brotli.compress(b"something else"), made[:-1], made + b"more"):
         kept.write_bytes(damage)
         assert squeeze.copy(content, squeeze.CODE, keep=True) == made
         assert kept.read_bytes() == made
