@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # a terminal without UTF-8 must not end a deployment
             stream.reconfigure(errors="backslashreplace")
     if arguments is None:  # a process of our own: what it imports stays, to look there for garbage is waste
-        gc.set_threshold(100_000, 20, 20)
+        gc.set_threshold(1_000_000, 20, 20)
         interrupts.install()
     given = hoist(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader went away (shipway history | head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return failures.BROKEN_PIPE
+    finally:
+        if arguments is None:
+            gc.freeze()  # nor is there a use in looking for it at the end: all of the memory goes back
 
 
 def hoist(arguments: Sequence[str]) -> list[str]:

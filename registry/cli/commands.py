@@ -35,12 +35,16 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _global(
     context: typer.Context,
-    config: Annotated[Path, typer.Option("--config", "-c", help="The project's file.")] = Path("deploy.yaml"),
+    config: Annotated[
+        Path, typer.Option("--config", "-c", metavar="FILE", help="The project's file.")
+    ] = Path("deploy.yaml"),
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which shipway this is.")
+    ] = False,
 ) -> None:
     context.obj = Session(config, as_json, quiet)
 
@@ -64,4 +68,5 @@ for _command in (
     models.doctor,
     models.schema,
 ):
-    app.command()(_command)
+    # The whole line, wrapped: typer cuts what it takes from a docstring where the terminal is narrow.
+    app.command(short_help=(_command.__doc__ or "").partition("\n")[0])(_command)

@@ -26,7 +26,10 @@ from shipway.registry.cli.session import Session
 from shipway.registry.nouns import Json, ModelRef
 
 
-def init(context: typer.Context, folder: Annotated[Path, typer.Argument()] = Path()) -> None:
+def init(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write it.")] = Path(),
+) -> None:
     """Write a commented deploy.yaml to start from."""
     from shipway.registry.verbs.init import init
 
@@ -68,7 +71,10 @@ def register(
 
 def versions(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(autocompletion=complete.models)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Only those of this model.", autocompletion=complete.models),
+    ] = None,
     everywhere: Annotated[
         bool, typer.Option("--all", help="Ask MLflow too, for versions that the store has no record of.")
     ] = False,
@@ -86,7 +92,8 @@ def show(
     context: typer.Context,
     ref: Ref,
     report: Annotated[
-        Path | None, typer.Option("--report", help="Write it as a page, too: an HTML file.")
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Write it as a page, too: an HTML file."),
     ] = None,
 ) -> None:
     """Show one version whole."""
@@ -135,12 +142,13 @@ def bundle(
 
 def verify(
     context: typer.Context,
-    dir_or_ref: Annotated[str, typer.Argument(help="A bundle's folder or a version.")],
+    dir_or_ref: Annotated[str, typer.Argument(metavar="DIR_OR_REF", help="A bundle's folder or a version.")],
     digests_only: Annotated[
         bool, typer.Option("--digests-only", help="Leave the numbers alone: runs nothing.")
     ] = False,
     digest: Annotated[
-        str | None, typer.Option("--digest", help="The bundle that it must be: sha256:...")
+        str | None,
+        typer.Option("--digest", metavar="DIGEST", help="The bundle that it must be: sha256:..."),
     ] = None,
 ) -> None:
     """Check a bundle or a version again.
@@ -168,11 +176,21 @@ def verify(
         elif wanted is not None:
             raise UsageError("--digest is a bundle's.", remedy="Give it with the bundle's folder.")
         else:
-            done = verify_version(session.placed, ModelRef.parse(dir_or_ref), run=run, observer=observer)
+            version = ModelRef.parse(dir_or_ref)
+            if version.version is None and version.alias is None:
+                raise UsageError(
+                    f"{dir_or_ref!r} is neither a folder here nor a version.",
+                    remedy="Give the folder that holds bundle.json, or a version as NAME/VERSION.",
+                )
+            done = verify_version(session.placed, version, run=run, observer=observer)
     session.emit(done.to_json, lambda: tables.verified(done))
 
 
-def inspect(context: typer.Context, ref: Ref, precision: Annotated[str, typer.Option()] = "fp32") -> None:
+def inspect(
+    context: typer.Context,
+    ref: Ref,
+    precision: Annotated[str, typer.Option(metavar="P", help="fp32, fp16 or int8.")] = "fp32",
+) -> None:
     """Open the graph in Netron."""
     from shipway.registry.errors import UsageError
     from shipway.registry.verbs.inspect import inspect

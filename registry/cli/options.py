@@ -9,10 +9,16 @@ import typer
 
 from shipway.registry.cli import complete
 
-Ref = Annotated[str, typer.Argument(help="NAME/VERSION or NAME@ALIAS.", autocompletion=complete.references)]
-Source = Annotated[Path, typer.Argument(help="A Paddle or ONNX model, or the folder of one.")]
+Ref = Annotated[
+    str,
+    typer.Argument(metavar="REF", help="NAME/VERSION or NAME@ALIAS.", autocompletion=complete.references),
+]
+Source = Annotated[Path, typer.Argument(metavar="PATH", help="A Paddle or ONNX model, or the folder of one.")]
 Name = Annotated[
-    str, typer.Option("--name", help="Name of the registered model.", autocompletion=complete.models)
+    str,
+    typer.Option(
+        "--name", metavar="NAME", help="Name of the registered model.", autocompletion=complete.models
+    ),
 ]
 Inputs = Annotated[
     list[str] | None,
@@ -24,7 +30,7 @@ Samples = Annotated[
 Assets = Annotated[
     list[Path] | None, typer.Option("--asset", metavar="FILE", help="A file that travels into every bundle.")
 ]
-Toolchain = Annotated[str | None, typer.Option(help="Convert with this one and no other.")]
+Toolchain = Annotated[str | None, typer.Option(metavar="NAME", help="Convert with this one and no other.")]
 Bisect = Annotated[
     bool, typer.Option("--bisect", help="Where a link of the chain fails, name the first layer that differs.")
 ]
@@ -48,7 +54,7 @@ Targets = Annotated[
         autocompletion=complete.targets,
     ),
 ]
-Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; the ledger keeps it.")]
 Accept = Annotated[
     str | None, typer.Option(metavar="REASON", help="Go past a failed gate; the ledger keeps why.")
 ]

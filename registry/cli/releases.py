@@ -183,7 +183,7 @@ def history(
     context: typer.Context,
     env: Env = None,
     target: OneTarget = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many, newest first.")] = 50,
 ) -> None:
     """Show the ledger, newest first."""
     from shipway.registry.cli import deployments

@@ -241,13 +241,12 @@ def bundle(manifest: Manifest, out: Path) -> Iterator[Block]:
 
 
 def verified(done: Verified) -> Iterator[Block]:
-    what = f"{done.kind} bundle" if done.kind else "version"
+    version = f"{done.model}/{done.version}"
+    what = f"{done.kind} bundle of {version}" if done.kind else f"version {version}"
     if done.vouched:
-        yield Cell(f"The {what} of {done.model}/{done.version} is as it was recorded.", BOLD)
+        yield Cell(f"The {what} is as it was recorded.", BOLD)
     else:
-        yield Cell(
-            f"The files of this {what} of {done.model}/{done.version} match its own bundle.json.", BOLD
-        )
+        yield Cell(f"The files of this {what} match its own bundle.json.", BOLD)
     yield f"  {done.files} files, {format_size(done.size)}, {done.digest}"
     if not done.vouched:
         yield "  Nothing else vouches for that: compare the digest, or give the right one as --digest."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from shipway.registry.config.check import suggestion
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.mirror import places_of
 from shipway.registry.errors import NotFoundError, UsageError
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.nouns import ModelRef, ModelVersion
+from shipway.registry.store.store import Store
 
 _LARGEST = 2**31 - 1  # MLflow keeps a version's number in a column of SQL's type INTEGER
 
@@ -28,8 +30,19 @@ def resolve(project: Project, ref: ModelRef) -> ModelVersion:
     if version is None:
         from shipway.registry import catalog
 
-        version = catalog.fetch_version(project.registry_uri, ref.name, number, project.store)
+        try:
+            version = catalog.fetch_version(project.registry_uri, ref.name, number, project.store)
+        except NotFoundError as error:
+            why = "\n".join(filter(None, (error.why, _there_is(project.store, ref.name))))
+            raise NotFoundError(error.what, why=why, remedy=error.remedy) from error
     return version
+
+
+def _there_is(store: Store, name: str) -> str:
+    """What the store has of the model or, where it has nothing, which model was meant."""
+    if known := store.versions(name):
+        return f"The store has {', '.join(str(version.ref) for version in known[-5:])}."
+    return f"Among the models: {suggestion(name, store.names())}"
 
 
 def _number(project: Project, ref: ModelRef) -> int:

@@ -233,6 +233,16 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert "Usage: shipway " + command in capsys.readouterr().out
 
 
+def test_help_is_whole_where_the_terminal_is_narrow(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "45")
+    assert app.main(["--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "..." not in told.partition("Commands:")[2]
+    assert "register Turn a trained model into a verified version." in told
+
+
 def test_quiet_and_not_a_terminal_mean_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     from shipway.registry.cli.progress import observing
 
@@ -259,7 +269,7 @@ def test_ctrl_c_ends_with_130(project: Path) -> None:
     assert child.stderr is not None
     assert child.stderr.readline() == b"ready\n"
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=30)
+    out, err = child.communicate(timeout=120)
     assert child.returncode == 130
     assert json.loads(out)["error"]["kind"] == "interrupted"
     assert b"Traceback" not in err
@@ -312,12 +322,13 @@ def test_progress_waits_before_it_shows(monkeypatch: pytest.MonkeyPatch) -> None
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setattr(progress, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(progress, "PATIENCE_S", 600.0)
     with progress.observing(quiet=False) as observer, observer.phase("quick"):
         pass
     assert terminal.text == ""
+    monkeypatch.setattr(progress, "PATIENCE_S", 0.05)
     with progress.observing(quiet=False) as observer, observer.phase("send 模型", 100) as phase:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while "send 模型" not in terminal.text:
             assert time.monotonic() < deadline
             phase.advance()

@@ -139,6 +139,18 @@ def test_show_and_diff_read_the_store(tmp_path: Path) -> None:
     assert not found.same_model
 
 
+def test_a_version_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    project = make(tmp_path)
+    project.store.put_version(record(1))
+    project.store.put_version(record(2))
+    with pytest.raises(NotFoundError, match="no ocr/3") as caught:
+        show(project, ModelRef("ocr", version=3))
+    assert caught.value.why.splitlines()[-1] == "The store has ocr/1, ocr/2."
+    with pytest.raises(NotFoundError, match="no orc/1") as caught:
+        show(project, ModelRef("orc", version=1))
+    assert caught.value.why.splitlines()[-1] == "Among the models: did you mean 'ocr'?"
+
+
 def test_inspect_says_how_to_get_netron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="Netron is not installed") as caught:

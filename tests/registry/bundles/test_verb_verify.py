@@ -192,6 +192,17 @@ def test_who_vouches_for_a_bundle_is_told(placed: Any, bundle: Path) -> None:
     assert str(forged.digest) in caught.value.why
 
 
+def test_a_word_that_is_neither_folder_nor_version_is_told_so(
+    placed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "deploy.yaml"
+    config.write_text(f"project: tests\nstore: {placed.project.store.objects.address}\n")
+    assert main(["-c", str(config), "verify", "lok"]) == 2
+    assert "'lok' is neither a folder here nor a version." in capsys.readouterr().err
+    assert main(["-c", str(config), "verify", "tiny/1", "--digests-only"]) == 0
+    assert "The version tiny/1 is as it was recorded." in capsys.readouterr().out
+
+
 def test_the_command_says_no_more_than_it_knows(
     placed: Any, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
