@@ -215,13 +215,13 @@ def _measured(
 
     The model is optimised meanwhile, unless its data lie beside it: what comes last waits for that.
     """
-    from shipway.registry.convert import graph, optimise
+    from shipway.registry.convert import axes, graph, optimise
     from shipway.registry.verify import chain, golden
 
     tolerance = wish.config.allowed("fp32")
     asked = [golden.parse_input(text) for text in wish.inputs]
     golden.check_inputs(asked, graph.info(model, 0).inputs)
-    graph.name_axes(model, asked)
+    axes.name_axes(model, asked)
     interface = graph.info(model, 0)
     slimmed = (lambda: model) if path.with_name(DATA).exists() else optimise.begin(model)
     samples = golden.read_samples(wish.samples, interface.inputs) if wish.samples else ()
@@ -234,7 +234,7 @@ def _measured(
         samples=samples,
     )
     reference.close()
-    graph.name_output_axes(model, proof.seen())
+    axes.name_output_axes(model, proof.seen())
     path.write_bytes(graph.to_bytes(model))
     return proof, proof.link(path, "onnx", tolerance), slimmed
 

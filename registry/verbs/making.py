@@ -85,6 +85,7 @@ def verified(
 ) -> tuple[ModelVersion, Path, Path]:
     """The version but for its number, the folder with its files as MLflow will hold it, an example."""
     from shipway.registry.convert import graph
+    from shipway.registry.convert.identity import canonical_digest
     from shipway.registry.verify import branches, measure
 
     source = wish.source.copy_into(_made(work / "source"))
@@ -125,7 +126,7 @@ def verified(
     draft = ModelVersion(
         name=wish.name,
         version=0,
-        digest=graph.canonical_digest(model, folder),
+        digest=canonical_digest(model, folder),
         source=identity,
         toolchain=found.toolchain,
         opset=info.opset,

@@ -1,8 +1,9 @@
-"""Small models to register."""
+"""Small models to register. The folder joins the path, so that tests share ``onnx_scene``."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 Build = Callable[..., onnx.ModelProto]
 

@@ -14,7 +14,8 @@ import onnx
 import pytest
 
 from shipway.registry.config.load import load_text
-from shipway.registry.convert import external, graph
+from shipway.registry.convert import axes, external, graph
+from shipway.registry.convert.identity import canonical_digest
 from shipway.registry.errors import VerificationError
 from shipway.registry.verbs.bundle import build_bundle, export
 from shipway.registry.verbs.register import register
@@ -53,8 +54,8 @@ def test_from_register_to_bundles(tmp_path: Path, mlp: Build, monkeypatch: pytes
     assert fp32.size > 15_000
     assert version.extra["notes"] == ["not optimised: it is too large for one file"]
     whole = onnx.load(path)
-    graph.name_axes(whole)
-    assert version.digest == graph.canonical_digest(whole)  # as if it were all in one file
+    axes.name_axes(whole)
+    assert version.digest == canonical_digest(whole)  # as if it were all in one file
 
     assert verify_version(project, version.ref).links[0].passed
     for target in ("server", "box", "web"):
