@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from shipway.registry.convert.source import Source, fields
+from shipway.registry.convert.paddle_files import fields
+from shipway.registry.convert.source import Source
 from shipway.registry.nouns import Json
 
 _PLAIN = frozenset({"data", "feed", "fetch", "full_int_array", "shadow_output"})
