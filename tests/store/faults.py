@@ -28,9 +28,10 @@ class Fault:
     and the server never hears of it either, as where it is dead. ``lose``: the server does what
     was asked, but its answer is cut off before the first byte. ``cut``: the answer ends after so many bytes
     of its body. ``corrupt``: that byte of the answer's body is flipped. ``spoil``: that byte of the request's
-    body is flipped on its way to the server. ``delay``: seconds before anything is done. ``rate``: bytes per
-    second of the answer's body. ``strip``: a request header that the server never sees. ``skip``: matching
-    requests to let pass first. ``each``: every request that differs by method, path or range is struck once.
+    body is flipped on its way to the server. ``delay``: seconds before anything is done; what still waits
+    when the proxy ends is dropped. ``rate``: bytes per second of the answer's body. ``strip``: a header of
+    the request that the server never sees. ``skip``: matching requests to let pass first. ``each``: every
+    request that differs by method, path or range is struck once.
     """
 
     method: str = ".*"
@@ -87,6 +88,7 @@ class _State:
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class FaultProxy:
@@ -133,6 +135,7 @@ class FaultProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._state.over.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -157,8 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             what = (seen.method, seen.path, self.headers.get("Range", ""))
             seen.fault = next((fault for fault in self.shared.faults if fault.strikes(*what)), None)
         fault = seen.fault or Fault()
-        time.sleep(fault.delay)
-        if fault.drop:
+        if self.shared.over.wait(fault.delay) or fault.drop:
             self._hang_up()
             return
         if fault.status:

@@ -95,7 +95,7 @@ def postgres() -> Iterator[Postgres]:
 
 
 def _wait_for_postgres(cluster: Postgres, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     ready = [cluster.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(cluster.port)]
     while subprocess.run(ready).returncode != 0:
         assert process.poll() is None, log.read_text()
@@ -146,7 +146,7 @@ class MlflowServer:
             self.process = subprocess.Popen(
                 self.command, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not self.answers():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
@@ -154,7 +154,7 @@ class MlflowServer:
 
     def answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=30) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False

@@ -22,7 +22,7 @@ from shipway.targets.deliveries.s3 import S3Delivery
 from shipway.targets.manifest import Manifest
 from shipway.targets.steps import Command, Gate, Point, Pointer, Prune, Release, Reuse, Seal, Send, Stage
 
-QUICK = Patience(pause=0.01, longest_pause=0.05, connect=2.0, read=5.0)
+QUICK = Patience(pause=0.01, longest_pause=0.05)
 CONTENTS = {
     "labels.txt": b"a\nb\n",
     "model/graph.onnx": b"graph" * 1000,

@@ -165,7 +165,7 @@ def served(script: str, folder: Path, port: int) -> Iterator[None]:
             start_new_session=True,
         )
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:

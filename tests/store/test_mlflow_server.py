@@ -214,18 +214,21 @@ def test_deployments_go_on_while_the_server_is_down(up: Scene) -> None:
 
 
 @proxied
-def test_a_server_killed_while_it_takes_files(up: Scene) -> None:
-    project = up.project()
+def test_a_server_killed_while_it_takes_files(up: Scene, store_parts: Any) -> None:
     path = up.model(5, features=40_000)
-    with ThreadPoolExecutor(1) as pool:
-        registering = pool.submit(register, project, path, "net")
-        end = time.monotonic() + 60
+    with store_parts.FaultProxy("127.0.0.1", up.server.port) as proxy, ThreadPoolExecutor(1) as pool:
+        # Were it quicker than we are, it still would not get to the end.
+        proxy.plan(method="POST", path="model-versions/create", drop=True, times=10**6)
+        registering = pool.submit(register, up.project(registry=proxy.url), path, "net")
+        end = time.monotonic() + 300
         while not up.s3.keys("mlflow/"):  # the first file has arrived
             assert time.monotonic() < end
+            time.sleep(0.01)
         up.server.kill()
         with pytest.raises(DeliveryError):
             registering.result()
     up.server.start()
+    project = up.project()
     assert catalog.list_versions(project.registry_uri) == []
     version = register(project, path, "net").version
     assert version.version == 1

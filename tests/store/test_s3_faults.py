@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from shipway.registry.s3 import transfer
 from shipway.registry.s3.bucket import Patience, Service
 from shipway.registry.store.s3 import S3Objects
 
-QUICK = Patience(pause=0.01, longest_pause=0.05, connect=2.0, read=2.0)
+QUICK = Patience(pause=0.01, longest_pause=0.05)
 MIB = 1 << 20
 NOW = datetime.timedelta(0)
 
@@ -74,11 +75,15 @@ def test_a_service_that_stays_broken_is_given_up(proxy: Any, objects: S3Objects)
 
 
 def test_a_service_that_hangs_is_given_up(proxy: Any, through: tuple[Any, Any], tmp_path: Path) -> None:
-    hasty = again(through[1], tmp_path / "c", Patience(attempts=2, pause=0.01, connect=1.0, read=0.2))
-    proxy.plan(delay=0.8, times=1000)
+    hasty = again(through[1], tmp_path / "c", Patience(attempts=2, pause=0.01, read=0.2))
+    proxy.plan(delay=3600.0, times=1000)
     with pytest.raises(DeliveryError, match="did not answer in time") as caught:
         hasty.get("ledger/head.json")
     assert "endpoint" in caught.value.remedy
+    end = time.monotonic() + 60
+    while len(proxy.requests) < 2:  # what was given up by then may not have been read yet
+        assert time.monotonic() < end
+        time.sleep(0.01)
     assert len(proxy.requests) == 2
 
 
@@ -184,8 +189,10 @@ def test_a_file_that_changes_under_way_leaves_no_upload(objects: S3Objects, tmp_
 @pytest.mark.parametrize("operation", [r"POST .*uploadId", r"POST .*uploads", r"PUT .*partNumber=2"])
 @pytest.mark.parametrize("fault", [{"lose": True}, {"status": 500}, {"delay": 2.5}])
 def test_an_upload_survives_each_hiccup(
-    proxy: Any, objects: S3Objects, tmp_path: Path, operation: str, fault: dict[str, Any]
+    proxy: Any, through: tuple[Any, Any], tmp_path: Path, operation: str, fault: dict[str, Any]
 ) -> None:
+    patient = Patience(attempts=20, pause=0.01, longest_pause=0.05, read=2.0) if "delay" in fault else QUICK
+    objects = again(through[1], tmp_path / "cache", patient)
     key, digest = a_blob(tmp_path / "model", 20 * MIB)
     method, path = operation.split()
     planned = proxy.plan(method=method, path=path, **fault)
@@ -371,11 +378,12 @@ def test_a_killed_upload_goes_on(real_proxied: tuple[Any, Any], tmp_path: Path) 
     proxy, server = real_proxied
     objects = again(server, tmp_path / "cache")
     key, digest = a_blob(tmp_path / "model", 160 * MIB)
-    proxy.plan(method="PUT", path=r"partNumber=1\d\b", delay=0.5, times=1000)
+    proxy.plan(method="PUT", path=r"partNumber=1\d\b", delay=3600.0, times=1000)  # it never comes to the end
     command = [sys.executable, "-c", UPLOAD, objects.address, server.endpoint, key, str(tmp_path / "model")]
     with subprocess.Popen(command) as process:
         while len([r for r in proxy.requests if "partNumber=" in r.path and r.status == 200]) < 5:
             assert process.poll() is None
+            time.sleep(0.01)
         process.kill()
     assert not objects.exists(key)
     proxy.forget()
