@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -279,7 +279,7 @@ def test_status_tells_of_a_newer_attempt() -> None:
 
 
 def test_what_begins_now_does_not_begin_now_ago() -> None:
-    at = datetime.now(timezone.utc).isoformat()
+    at = (datetime.now(timezone.utc) + timedelta(minutes=1)).isoformat()  # by a clock that is a bit ahead
     begun = healthy(2, attempt=Event(replace(started(4, number=3), at=at), None))
     for grid in (True, False):
         shown = plain(*deployments.status({"prod": {"server": begun}}, grid=grid))

@@ -100,7 +100,7 @@ def refused(into: Project, path: Path, scratch: Path, *, bisect: bool = False) -
 def test_a_converter_that_fails(
     tmp_path: Path, scratch: Path, how: str, family: type[ShipwayError], says: str
 ) -> None:
-    into = project(tmp_path, timeout_s=2 if how == "hang" else 60, memory="2GB")
+    into = project(tmp_path, timeout_s=1 if how == "hang" else 120, memory="2GB")
     error = refused(into, given(tmp_path / "given", how), scratch)
     assert isinstance(error, family)
     assert says in f"{error.what} {error.why}"

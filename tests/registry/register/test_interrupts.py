@@ -54,7 +54,7 @@ def test_nothing_stays(tmp_path: Path, mlp: Build, number: int, code: int, how: 
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert run.returncode == code, run.stderr
     assert "Interrupted." in run.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -67,14 +66,13 @@ def start(folder: Path, **options: object) -> process.Worker:
 
 def is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state != "Z"
 
 
-def gone(pid: int, within: float = 10) -> bool:
+def gone(pid: int, within: float = 60) -> bool:
     deadline = time.monotonic() + within
     while is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -172,20 +170,26 @@ def test_run_captures_and_reports() -> None:
 
 
 def test_run_kills_the_whole_group_on_a_timeout() -> None:
-    done = process.run(["sh", "-c", "sleep 600 & echo $!; wait"], timeout=0.5)
-    assert done.timed_out
-    assert done.code < 0
+    for seconds in (0.5, 5, 50):  # until it had the time to speak: most machines need no second try
+        done = process.run(["sh", "-c", "sleep 600 & echo $!; wait"], timeout=seconds)
+        assert done.timed_out
+        assert done.code < 0
+        if done.stdout:
+            break
     assert gone(int(done.stdout))
 
 
 def test_run_leaves_no_grandchild_after_a_normal_end() -> None:
-    done = process.run(["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], timeout=30)
+    done = process.run(["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], timeout=120)
     assert done.code == 0
     assert gone(int(done.stdout))
 
 
 def test_run_limits_memory() -> None:
-    done = process.run(
-        [sys.executable, "-c", "import time; time.sleep(0.3); bytearray(2 << 30)"], memory=1 << 30
+    code = (
+        "import resource as r, time\n"
+        "while r.getrlimit(r.RLIMIT_AS)[0] == r.RLIM_INFINITY: time.sleep(0.01)\n"  # it is set from outside
+        "bytearray(2 << 30)"
     )
+    done = process.run([sys.executable, "-c", code], memory=1 << 30, timeout=60)
     assert "MemoryError" in done.stderr

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -355,7 +354,8 @@ def test_reading_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unreachable_registry_says_so(project: Project) -> None:
+def test_an_unreachable_registry_says_so(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")  # or it waits for seconds between its tries
     [answer] = catalog_calls(project, ["list_versions", None], uri="http://127.0.0.1:9/")
     assert answer["error"] == DeliveryError.__name__
     assert "http://127.0.0.1:9/" in answer["text"]
@@ -527,7 +527,10 @@ def test_a_store_that_can_not_be_written(
     assert not list(scratch.iterdir())
 
 
-def test_an_unreachable_registry_leaves_the_store_alone(tmp_path: Path, model_file: Path) -> None:
+def test_an_unreachable_registry_leaves_the_store_alone(
+    tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     lost = load_text("project: demo\nregistry: http://127.0.0.1:9\n", tmp_path)
     with pytest.raises(DeliveryError, match=r"127\.0\.0\.1:9"):
         register(lost, model_file, "net")
@@ -538,19 +541,22 @@ def test_an_unreachable_registry_leaves_the_store_alone(tmp_path: Path, model_fi
 def test_killed_while_it_works_nothing_is_registered(project: Project, model_file: Path, kill: int) -> None:
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # nohup ignores it
-        "import sys; from pathlib import Path; from shipway.registry.config.load import load_text\n"
+        "import sys, time; from pathlib import Path; from shipway.registry.config.load import load_text\n"
+        "from shipway.registry.convert import optimise\n"
         "from shipway.registry.verbs.register import register\n"
+        "optimise.slim = lambda model: (print('at work', flush=True), time.sleep(600))\n"
         "register(load_text('project: demo', Path(sys.argv[1])), Path(sys.argv[2]), 'net')"
     )
     temporary = project.root.parent / "tmp"
     temporary.mkdir()
     command = [sys.executable, "-W", "ignore", "-c", code, str(project.root), str(model_file)]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
     with subprocess.Popen(
-        command, env={**os.environ, "TMPDIR": str(temporary)}, stderr=subprocess.DEVNULL
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
-        deadline = time.monotonic() + 60
-        while not list(temporary.glob("*/way-0")) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"at work\n"
+        assert list(temporary.glob("*/way-0"))
         child.send_signal(kill)
     assert child.returncode != 0
     assert rows(project) == 0

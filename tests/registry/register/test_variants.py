@@ -232,11 +232,11 @@ def test_while_the_optimiser_is_mute_others_are_heard(capsys: pytest.CaptureFixt
         with optimise._quiet():
             print("of the optimiser")
             begun.set()
-            end.wait(10)
+            end.wait(60)
 
     thread = threading.Thread(target=talk)
     thread.start()
-    begun.wait(10)
+    assert begun.wait(60)
     print("of shipway")
     end.set()
     thread.join()
