@@ -15,15 +15,18 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 body { background: #fff; color: #1c2430 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse; width: 100% } th, td { padding: .3rem .6rem; text-align: left }
+.wide { overflow-x: auto } code { overflow-wrap: anywhere }
+table { border-collapse: collapse; width: 100% }
+th, td { padding: .3rem .6rem; text-align: left; white-space: nowrap }
 th { border-bottom: 2px solid #c6ccd6 }
 td { border-bottom: 1px solid #e4e8ee; font-variant-numeric: tabular-nums }
 .passed { color: #17703a } .failed { color: #b3261e } .note { color: #5b6472 }
-figure { display: inline-block; margin: 0 2rem 1rem 0 } figcaption { font-size: .85rem }
+figure { display: inline-block; margin: 0 2rem 1rem 0; max-width: 100% } figcaption { font-size: .85rem }
+svg { max-width: 100%; height: auto }
 svg text { font: 10px system-ui, sans-serif; fill: #5b6472 }
 @media (prefers-color-scheme: dark) {
   body { background: #14181f; color: #dfe4ec } td { border-color: #2a313c } .passed { color: #62c98a }
-  .failed { color: #ff8a80 }
+  .failed { color: #ff8a80 } .note { color: #9aa5b4 } svg text { fill: #9aa5b4 }
 }
 """
 _CPU = "CPUExecutionProvider"
@@ -52,7 +55,8 @@ def page(version: ModelVersion) -> str:
     body = "\n".join(_body(version))
     title = escape(str(version.ref))
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
@@ -108,7 +112,8 @@ def _notes(version: ModelVersion, links: Sequence[Link]) -> Iterator[str]:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>\n" for row in rows)
-    return f"<table><thead><tr>{titles}</tr></thead>\n<tbody>{lines}</tbody></table>"
+    head_and_body = f"<thead><tr>{titles}</tr></thead>\n<tbody>{lines}</tbody>"
+    return f'<div class="wide"><table>{head_and_body}</table></div>'
 
 
 def _histogram(link: Link, output: OutputMeasure) -> str:

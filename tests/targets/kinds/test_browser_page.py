@@ -23,6 +23,7 @@ from onnx import TensorProto, helper
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from shipway.registry.nouns import File, TensorSpec, Variant
+from shipway.registry.verbs.report import write_report
 from shipway.registry.verify import slice as golden
 
 pytestmark = pytest.mark.real
@@ -242,6 +243,20 @@ def test_a_picture_of_one_s_own(tiny: Any, site: Site, page: Page, tmp_path: Pat
     np.testing.assert_allclose([float(cell) for cell in cells[1::2]], [0.8, 0.4, 0.2], rtol=1e-5)
 
 
+def test_nothing_leaves_a_phone_s_screen(tiny: Any, site: Site, page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(site.page(site.release(classifier(tiny, tmp_path))))
+    report_of(page)
+    outside = """() => [...document.querySelectorAll("form *, dl *")].filter(
+      (one) => one.getBoundingClientRect().right > one.closest("form, dl").getBoundingClientRect().right + 1
+    ).map((one) => one.outerHTML)"""
+    assert page.evaluate(outside) == []
+    write_report(tiny.version, site.root / "report.html")
+    for address in (page.url, f"{site.url}/report.html"):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+
+
 def listening(port: int) -> bool:
     with closing(socket.socket()) as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -267,7 +282,7 @@ def nginx(site: Site, snippet: Path) -> Iterator[int]:
     )
     with subprocess.Popen([program, "-p", home, "-c", home / "nginx.conf"]) as server:
         try:
-            until = time.monotonic() + 30
+            until = time.monotonic() + 120
             while not listening(port):
                 assert server.poll() is None, (home / "errors").read_text()
                 assert time.monotonic() < until
