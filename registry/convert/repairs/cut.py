@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 from shipway.registry.convert.repairs import pir, pir_make
@@ -94,7 +93,7 @@ class _Divider:
         }
         self.splits = {pir.inputs(op)[0]: op for op in pir.walk(ops) if op["#"] == pir.SPLIT}
         self.used = pir.used(ops)
-        self.fresh = count(max((abs(number) for number in self.raw), default=0) + 1)
+        self.fresh = pir.fresh_numbers(self.raw)
 
     def parts(self) -> Iterator[Part]:
         ops = pir.main_block(self.program)["ops"]

@@ -9,8 +9,9 @@ that Paddle 3.3.1 wrote.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from shipway.registry.convert.repairs.rules import Program
@@ -99,6 +100,12 @@ def lists_of(block: Op) -> Iterator[list[Op]]:
     yield block["ops"]
 
 
+def replace_ops(program: Program, replaced: Callable[[Op], Iterable[Op]]) -> None:
+    """Put what ``replaced`` gives of an operator in its place, inside branches and loops too."""
+    for ops in lists_of(main_block(program)):
+        ops[:] = [new for op in ops for new in replaced(op)]
+
+
 def attributes(op: Op) -> dict[str, Any]:
     """The attributes as plain Python values: numbers, strings, lists."""
     if op["#"] == PARAMETER:
@@ -156,6 +163,11 @@ def raw_types(program: Program) -> dict[int, Op]:
         for block in blocks_of(op):
             found.update(arguments(block))
     return found
+
+
+def fresh_numbers(types: Iterable[int]) -> Iterator[int]:
+    """Numbers for new values of a program, given those that it has."""
+    return count(max(map(abs, types), default=0) + 1)
 
 
 def tensor_type(raw: Op) -> Type | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from itertools import count
-
 from shipway.registry.convert.repairs import pir, pir_make
 from shipway.registry.convert.repairs.pir import Op
 from shipway.registry.convert.repairs.rules import Program, Rule
@@ -25,21 +22,20 @@ def _same_shapes(program: Program) -> dict[int, list[int]]:
     return found
 
 
-def _leave_broadcast_out(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    same = _same_shapes(mended)
+def _leave_broadcast_out(program: Program) -> None:
+    same = _same_shapes(program)
     numbers: dict[int, int] = {}
-    for ops in pir.lists_of(pir.main_block(mended)):
-        kept = []
-        for op in ops:
-            source = pir.inputs(op)[0] if op["#"] == "0.split" else 0
-            if source in same:
-                numbers.update(zip(pir.outputs(op), same[source], strict=True))
-            elif not (op["#"] == "1.broadcast_tensors" and pir.outputs(op)[0] in same):
-                kept.append(op)
-        ops[:] = kept
-    block = pir.main_block(mended)
-    return pir.with_ops(mended, pir.renumber(block["ops"], numbers))
+
+    def replaced(op: Op) -> list[Op]:
+        source = pir.inputs(op)[0] if op["#"] == pir.SPLIT else 0
+        if source in same:
+            numbers.update(zip(pir.outputs(op), same[source], strict=True))
+            return []
+        return [] if op["#"] == "1.broadcast_tensors" and pir.outputs(op)[0] in same else [op]
+
+    pir.replace_ops(program, replaced)
+    block = pir.main_block(program)
+    block["ops"] = pir.renumber(block["ops"], numbers)
 
 
 BROADCAST_SAME = Rule(
@@ -65,14 +61,12 @@ def _wrongly_typed(program: Program) -> dict[int, str]:
     return {n: dtype for n, dtype in found.items() if (said := given[n]) is not None and said.dtype != dtype}
 
 
-def _type_rightly(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    right = _wrongly_typed(mended)
-    for op in pir.walk(pir.main_block(mended)["ops"]):
+def _type_rightly(program: Program) -> None:
+    right = _wrongly_typed(program)
+    for op in pir.walk(pir.main_block(program)["ops"]):
         for entry in pir.made(op):
             if entry["%"] in right:
                 entry["TT"]["D"][0] = {"#": pir.RAW_DTYPES[right[entry["%"]]]}
-    return mended
 
 
 INDEX_TYPES = Rule(
@@ -87,11 +81,8 @@ def _set_parameters(program: Program) -> int:
     return sum(op["#"] == _SET_PARAMETER for op in pir.walk(pir.main_block(program)["ops"]))
 
 
-def _drop_set_parameters(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    for ops in pir.lists_of(pir.main_block(mended)):
-        ops[:] = [op for op in ops if op["#"] != _SET_PARAMETER]
-    return mended
+def _drop_set_parameters(program: Program) -> None:
+    pir.replace_ops(program, lambda op: [] if op["#"] == _SET_PARAMETER else [op])
 
 
 _SET_PARAMETER = "0.set_parameter"
@@ -123,20 +114,14 @@ def _backward_ends(program: Program) -> list[tuple[Op, list[int]]]:
     return found
 
 
-def _end_before(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    fresh = count(max(abs(number) for number in pir.raw_types(mended)) + 1)
-    right = {id(op): ends for op, ends in _backward_ends(mended)}
-    for ops in pir.lists_of(pir.main_block(mended)):
-        changed: list[Op] = []
-        for op in ops:
-            if id(op) in right:
-                number = next(fresh)
-                changed.append(pir_make.int_array_op(number, right[id(op)]))
-                op["I"][2]["%"] = number
-            changed.append(op)
-        ops[:] = changed
-    return mended
+def _end_before(program: Program) -> None:
+    fresh = pir.fresh_numbers(pir.raw_types(program))
+    right = {id(op): ends for op, ends in _backward_ends(program)}
+
+    def replaced(op: Op) -> list[Op]:
+        return pir_make.with_int_array(op, 2, right[id(op)], next(fresh)) if id(op) in right else [op]
+
+    pir.replace_ops(program, replaced)
 
 
 _BEFORE = -(2**31)  # before every element, for ONNX's Slice

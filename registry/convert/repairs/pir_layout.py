@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from itertools import count
 
 from shipway.registry.convert.repairs import pir, pir_make
 from shipway.registry.convert.repairs.pir import Op
@@ -37,13 +35,10 @@ def _places(program: Program) -> int:
     return sum(_layout(op) is not None for op in pir.walk(pir.main_block(program)["ops"]))
 
 
-def _rewrite(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    types = pir.raw_types(mended)
-    fresh = count(max(abs(number) for number in types) + 1)
-    for ops in pir.lists_of(pir.main_block(mended)):
-        ops[:] = [new for op in ops for new in _turned(op, types, fresh)]
-    return mended
+def _rewrite(program: Program) -> None:
+    types = pir.raw_types(program)
+    fresh = pir.fresh_numbers(types)
+    pir.replace_ops(program, lambda op: _turned(op, types, fresh))
 
 
 def _turned(op: Op, types: dict[int, Op], fresh: Iterator[int]) -> list[Op]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from shipway.registry.convert.repairs import pir
 from shipway.registry.convert.repairs.pir import Op
 from shipway.registry.convert.repairs.rules import Program, Rule
@@ -56,16 +54,14 @@ def _appended(number: int, argument: int, makers: dict[int, Op]) -> int | None:
     return int(value) if isinstance(value, (int, float)) else None
 
 
-def _vary(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    grown = _grown(mended)
-    for op in pir.walk(pir.main_block(mended)["ops"]):
+def _vary(program: Program) -> None:
+    grown = _grown(program)
+    for op in pir.walk(pir.main_block(program)["ops"]):
         named = [(entry["%"], entry["TT"]) for entry in pir.made(op)]
         named += [pair for block in pir.blocks_of(op) for pair in pir.arguments(block)]
         for number, raw in named:
             if number in grown:
                 raw["D"][1][grown[number]] = -1
-    return mended
 
 
 GROWING = Rule(

@@ -52,6 +52,12 @@ def int_array_op(number: int, values: Sequence[int]) -> Op:
     }
 
 
+def with_int_array(op: Op, position: int, values: Sequence[int], number: int) -> list[Op]:
+    """An operator that takes a constant list, called ``number``, at ``position``; the list comes first."""
+    op["I"][position]["%"] = number
+    return [int_array_op(number, values), op]
+
+
 def full_op(number: int, value: float, dtype: str) -> Op:
     """A constant scalar."""
     raw = {"#": "0.t_dtensor", "D": [{"#": RAW_DTYPES[dtype]}, [], "NCHW", [], 0]}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from itertools import count
 
 from shipway.registry.convert.repairs import pir, pir_make
 from shipway.registry.convert.repairs.pir import Op
@@ -30,20 +28,14 @@ def _means_of_all(program: Program) -> list[tuple[Op, int]]:
     return found
 
 
-def _name_axes(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    fresh = count(max(abs(number) for number in pir.raw_types(mended)) + 1)
-    ranks = {id(op): rank for op, rank in _means_of_all(mended)}
-    for ops in pir.lists_of(pir.main_block(mended)):
-        changed: list[Op] = []
-        for op in ops:
-            if id(op) in ranks:
-                number = next(fresh)
-                changed.append(pir_make.int_array_op(number, range(ranks[id(op)])))
-                op["I"][1]["%"] = number
-            changed.append(op)
-        ops[:] = changed
-    return mended
+def _name_axes(program: Program) -> None:
+    fresh = pir.fresh_numbers(pir.raw_types(program))
+    axes = {id(op): range(rank) for op, rank in _means_of_all(program)}
+
+    def replaced(op: Op) -> list[Op]:
+        return pir_make.with_int_array(op, 1, axes[id(op)], next(fresh)) if id(op) in axes else [op]
+
+    pir.replace_ops(program, replaced)
 
 
 _NEGLIGIBLE = 1e-5  # paddle2onnx takes a bias below this for none
@@ -63,17 +55,11 @@ def _small_biases(program: Program) -> list[Op]:
     return found
 
 
-def _add_apart(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    types = pir.raw_types(mended)
-    fresh = count(max(abs(number) for number in types) + 1)
-    small = {id(op) for op in _small_biases(mended)}
-    for ops in pir.lists_of(pir.main_block(mended)):
-        changed: list[Op] = []
-        for op in ops:
-            changed += _split_scale(op, types, fresh) if id(op) in small else [op]
-        ops[:] = changed
-    return mended
+def _add_apart(program: Program) -> None:
+    types = pir.raw_types(program)
+    fresh = pir.fresh_numbers(types)
+    small = {id(op) for op in _small_biases(program)}
+    pir.replace_ops(program, lambda op: _split_scale(op, types, fresh) if id(op) in small else [op])
 
 
 def _split_scale(op: Op, types: dict[int, Op], fresh: Iterator[int]) -> list[Op]:
@@ -121,12 +107,10 @@ def _dilated_same(program: Program) -> list[Op]:
     return found
 
 
-def _undilate(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    for attribute in _dilated_same(mended):
+def _undilate(program: Program) -> None:
+    for attribute in _dilated_same(program):
         for item in attribute["D"]:
             item["D"] = 1
-    return mended
 
 
 DILATED_SAME = Rule(
@@ -151,11 +135,10 @@ def _taken_apart(ops: list[Op]) -> dict[int, dict[int, int]]:
     return {whole: taken for whole, taken in found.items() if whole not in twice}
 
 
-def _split_at_once(program: Program) -> Program:
-    mended = copy.deepcopy(program)
-    types = pir.raw_types(mended)
-    fresh = count(max(abs(number) for number in types) + 1)
-    for ops in pir.lists_of(pir.main_block(mended)):
+def _split_at_once(program: Program) -> None:
+    types = pir.raw_types(program)
+    fresh = pir.fresh_numbers(types)
+    for ops in pir.lists_of(pir.main_block(program)):
         apart = _taken_apart(ops)
         changed: list[Op] = []
         done: set[int] = set()
@@ -169,7 +152,6 @@ def _split_at_once(program: Program) -> Program:
                 numbers = [apart[whole].get(position) or next(fresh) for position in range(len(items))]
                 changed.append(pir_make.split_op(whole, numbers, items))
         ops[:] = changed
-    return mended
 
 
 SPLIT_AT_ONCE = Rule(

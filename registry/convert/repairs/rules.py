@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,16 +26,15 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rewrite of a program: ``places`` counts what it would change, ``rewrite`` returns a changed copy."""
+    """A change to a program: ``places`` counts what it would change, ``rewrite`` changes it in place."""
 
     name: str
     reference: str
     places: Callable[[Program], int]
-    rewrite: Callable[[Program], Program]
-
-    def applies(self, program: Program) -> bool:
-        return self.places(program) > 0
+    rewrite: Callable[[Program], None]
 
     def apply(self, program: Program) -> Program:
         """A mended copy; ``program`` itself is left as it is."""
-        return self.rewrite(program)
+        mended = copy.deepcopy(program)
+        self.rewrite(mended)
+        return mended
