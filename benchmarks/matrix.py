@@ -1,12 +1,15 @@
 """``make matrix``: models by target kinds: numbers, provider, latency, and a bundle's weight over its floor.
 
-    python benchmarks/matrix.py [--only MODEL] [--json FILE]
+    python benchmarks/matrix.py [--only MODEL] [--json FILE] [--markdown FILE]
 
 Each model is registered and bundled by the command line, as a user does, in fp32 and, where that passes its
-gate, in int8. ``shipway verify`` holds each bundle's digests and runs its own check here. The figures are of
-a second check, on the kind's own runtime (``matrix_runs``), and both must pass. The floor is the bytes of the
-model and of a runtime that the bundle itself holds (ONNX Runtime Web; the other kinds install theirs). What
-is over the floor must be under 2 % of it, or under 200 kB.
+gate, in int8. ``shipway verify`` holds each bundle's digests and runs its own check here. The figures
+are of more checks on the kind's own runtime (``matrix_runs``, a process of its own), and all must pass. The
+floor is the bytes of the model and of a runtime that the bundle itself holds (ONNX Runtime Web; the other
+kinds install theirs). What is over the floor must be under 2 % of it, or under 200 kB.
+
+A row that fails costs no other its figures. The JSON file is written anew after each, and says ``complete``
+only where all rows that were planned are in it. Exit: 0 all is well, 1 some row is not, 2 ended early.
 """
 
 from __future__ import annotations
@@ -14,51 +17,70 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import time
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import figures
+import matrix_page as page
+from matrix_page import KINDS, Cell
+from measure import FailedError
 from rich.console import Console
-from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "demo")]
+sys.path.insert(0, str(HERE.parent / "demo"))
 import models  # noqa: E402
-from matrix_runs import Runtimes  # noqa: E402
 
 SHIPWAY = Path(sys.executable).parent / "shipway"
-KINDS = ("server-tensorrt", "jetson-ort", "mobile-ort", "browser-wasm")
+PRECISIONS = ("fp32", "int8")
+REAL = tuple(f"ppocr-{name}" for name in models.NAMES)
 CORPUS = ("mobilenet-v3-small", "bert")  # a model of paddle.vision, a transformer
 WRONG_NUMBERS = 5  # shipway's exit code
-SHARE, BYTES = 0.02, 200_000  # what a bundle may weigh over its floor: either
+LONGEST = 900.0  # seconds that the checks of one bundle may take
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One bundle, checked. Sizes in bytes, ``p50`` in milliseconds, ``max_rel`` over the output's scale."""
+def command(argv: Sequence[str | Path], cwd: Path, allowed: tuple[int, ...] = (0,)) -> tuple[int, Any]:
+    """Run it; its exit code and the JSON that it printed. Raises FailedError with what it said otherwise.
 
-    model: str
-    kind: str
-    precision: str
-    passed: bool
-    provider: str
-    max_abs: float | None
-    max_rel: float | None
-    p50: float
-    size: int
-    floor: int
+    It has a session of its own, which ends with it: nothing that it started is left behind.
+    """
+    with subprocess.Popen(
+        argv,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, said = process.communicate(timeout=LONGEST)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise FailedError(f"{_words(argv)} took more than {LONGEST:.0f} s") from error
+            raise
+    lines = printed.splitlines()
+    if process.returncode not in allowed or (process.returncode == 0 and not lines):
+        raise FailedError(f"{_words(argv)}: exit {process.returncode}\n{(printed + said)[-3000:].strip()}")
+    return process.returncode, json.loads(
+        printed if printed.startswith("{") else lines[-1]
+    ) if lines else None
 
-    @property
-    def overhead(self) -> int:
-        return self.size - self.floor
 
-    @property
-    def light(self) -> bool:
-        return self.overhead < max(SHARE * self.floor, BYTES)
+def _words(argv: Sequence[str | Path]) -> str:
+    return " ".join(str(word) for word in argv[1:])
+
+
+def shipway(home: Path, *arguments: str | Path, allowed: tuple[int, ...] = (0,)) -> tuple[int, Any]:
+    return command([SHIPWAY, *arguments, "--json"], home, allowed)
 
 
 def configuration(precisions: tuple[str, ...]) -> str:
@@ -67,69 +89,77 @@ def configuration(precisions: tuple[str, ...]) -> str:
     return "\n".join([*head, *lines, "environments: {}", ""])
 
 
-def shipway(home: Path, *arguments: str | Path, allowed: tuple[int, ...] = (0,)) -> tuple[int, Any]:
-    """Run a command; its exit code and its JSON. A code not allowed ends the run with what it said."""
-    done = subprocess.run([SHIPWAY, *arguments, "--json"], cwd=home, capture_output=True, text=True)
-    if done.returncode not in allowed:
-        sys.exit(
-            f"shipway {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-    return done.returncode, json.loads(done.stdout) if done.stdout else None
-
-
-def sources(work: Path, only: str) -> Iterator[tuple[str, list[str | Path]]]:
-    """Names, and what follows ``register``: the real models, then what the corpus' script makes."""
-    real = models.fetch()
-    for name, path in models.NAMES.items():
-        if only in f"ppocr-{name}":
-            yield f"ppocr-{name}", [real / path]
+def source(work: Path, name: str) -> list[str | Path]:
+    """What follows ``register``: one of the real models, or what the corpus' script makes."""
+    if name in REAL:
+        return [models.fetch() / models.NAMES[name.removeprefix("ppocr-")]]
+    made = work / "corpus" / name
     script = HERE.parent / "tests" / "corpus" / "make.py"
-    for name in CORPUS:
-        if only in name:
-            made = [sys.executable, str(script), "--out", str(work / "corpus"), "--only", name]
-            subprocess.run(made, check=True, stdout=subprocess.DEVNULL)
-            folder = work / "corpus" / name
-            samples = work / "samples" / name
-            samples.mkdir(parents=True)
-            for path in folder.glob("inputs-*.npz"):
-                path.rename(samples / path.name)
-            yield name, [folder, "--samples", samples]
+    subprocess.run(
+        [sys.executable, script, "--out", made.parent, "--only", name],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    samples = work / "samples" / name
+    samples.mkdir(parents=True)
+    for path in made.glob("inputs-*.npz"):
+        path.rename(samples / path.name)
+    return [made, "--samples", samples]
 
 
-def cells(home: Path, name: str, what: list[str | Path], runtimes: Runtimes) -> Iterator[Cell]:
-    """Register a model in both precisions, or in one where int8 fails its gate, and check its bundles."""
-    precisions: tuple[str, ...] = ("fp32", "int8")
-    (home / "deploy.yaml").write_text(configuration(precisions))
-    code, told = shipway(home, "register", *what, "--name", name, allowed=(0, WRONG_NUMBERS))
-    if code == WRONG_NUMBERS:
-        print(f"{name}: int8 fails its gate: {json.dumps(told)[:2000]}", file=sys.stderr)
-        precisions = ("fp32",)
-        (home / "deploy.yaml").write_text(configuration(precisions))
-        shipway(home, "register", *what, "--name", name)
-    for precision in precisions:
-        for kind in KINDS:
-            out = home / "out" / f"{name}-{kind}-{precision}"
-            shipway(home, "bundle", f"{name}/1", "--target", f"{kind}-{precision}", "--out", out)
-            yield checked(home, name, kind, precision, out, runtimes)
+def registered(work: Path, home: Path, name: str) -> str:
+    """Register a model in both precisions, or in fp32 alone: then what the gate says of int8."""
+    what = source(work, name)
+    (home / "deploy.yaml").write_text(configuration(PRECISIONS))
+    code, said = shipway(home, "register", *what, "--name", name, allowed=(0, WRONG_NUMBERS))
+    if code == 0:
+        return ""
+    (home / "deploy.yaml").write_text(configuration(("fp32",)))
+    shipway(home, "register", *what, "--name", name)
+    return f"int8 fails its gate: {json.dumps(said)[:2000]}"
 
 
-def checked(home: Path, name: str, kind: str, precision: str, out: Path, runtimes: Runtimes) -> Cell:
+def results(work: Path, names: Sequence[str]) -> Iterator[Cell]:
+    """A cell for each model, precision and kind, whatever happens to the others."""
+    home = work / "home"
+    home.mkdir()
+    for name in names:
+        print(f"measuring: {name}", file=sys.stderr)
+        problem = refusal = ""
+        try:
+            refusal = registered(work, home, name)
+        except Exception as error:
+            problem = _told(error)
+        for precision in PRECISIONS:
+            for kind in KINDS:
+                if problem or (refusal and precision == "int8"):
+                    yield Cell(name, kind, precision, problem=problem or refusal, refused=not problem)
+                else:
+                    yield attempted(work, name, kind, precision)
+
+
+def attempted(work: Path, name: str, kind: str, precision: str) -> Cell:
+    try:
+        return checked(work, name, kind, precision)
+    except Exception as error:
+        return Cell(name, kind, precision, problem=_told(error))
+
+
+def checked(work: Path, name: str, kind: str, precision: str) -> Cell:
+    """Build the bundle and check it: its digests and its own check here, then on the kind's runtime."""
+    home, out = work / "home", work / "out" / f"{name}-{kind}-{precision}"
+    shipway(home, "bundle", f"{name}/1", "--target", f"{kind}-{precision}", "--out", out)
     code, _ = shipway(home, "verify", out, allowed=(0, WRONG_NUMBERS))
-    found = runtimes(kind, out) if code == 0 else {"passed": False}
     bundle = json.loads((out / "bundle.json").read_text())
     size = sum(file["size"] for file in bundle["files"]) + (out / "bundle.json").stat().st_size
     floor = sum(file["size"] for file in bundle["files"] if _floor(file["path"], bundle["graph"]))
+    if code != 0:
+        return Cell(name, kind, precision, provider="none", size=size, floor=floor)
+    runtimes = [sys.executable, HERE / "matrix_runs.py", kind, out, work / "classes"]
+    _, found = command(runtimes, work)
     return Cell(
-        name,
-        kind,
-        precision,
-        found["passed"],
-        found.get("provider", "none"),
-        found.get("max_abs"),
-        found.get("max_rel"),
-        found.get("p50_ms", 0.0),
-        size,
-        floor,
+        *(name, kind, precision, found["passed"], found["provider"]),
+        *(found["max_abs"], found["max_rel"], found["p50_ms"], size, floor),
     )
 
 
@@ -138,49 +168,58 @@ def _floor(path: str, graph: str) -> bool:
     return path.startswith((graph, "ort/"))
 
 
-def table(measured: list[Cell]) -> Table:
-    view = Table(title="models by target kinds; sizes in kB")
-    for column in ("model", "kind", "precision", "provider"):
-        view.add_column(column)
-    for column in ("max abs", "of scale", "p50 ms", "bundle", "floor", "over it", "share"):
-        view.add_column(column, justify="right")
-    view.add_column("verdict")
-    for cell in measured:
-        verdict = "passed" if cell.passed and cell.light else "too heavy" if cell.passed else "wrong numbers"
-        view.add_row(
-            *(cell.model, cell.kind, cell.precision, cell.provider),
-            *(f"{value:.1e}" if value is not None else "none" for value in (cell.max_abs, cell.max_rel)),
-            f"{cell.p50:.1f}",
-            *(f"{value / 1e3:,.1f}" for value in (cell.size, cell.floor, cell.overhead)),
-            f"{cell.overhead / cell.floor:.1%}",
-            verdict,
-        )
-    return view
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, FailedError) else f"{type(error).__name__}: {error}"
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    raise SystemExit(f"ended by {signal.Signals(number).name}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="models whose name holds this word")
-    parser.add_argument(
-        "--json", type=Path, default=Path("build/matrix.json"), help="where to write the figures"
-    )
+    parser.add_argument("--json", type=Path, default=Path("build/matrix.json"), help="where the figures go")
+    parser.add_argument("--markdown", type=Path, help="a document whose figures are to be replaced")
     arguments = parser.parse_args()
     os.environ["SHIPWAY_MIRROR"] = "off"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    names = [name for name in (*REAL, *CORPUS) if arguments.only in name]
+    planned = len(names) * len(PRECISIONS) * len(KINDS)
     measured: list[Cell] = []
-    with tempfile.TemporaryDirectory(prefix="shipway-matrix-") as name, Runtimes() as runtimes:
-        work = Path(name)
-        home = work / "home"
-        home.mkdir()
-        for model, what in sources(work, arguments.only):
-            print(f"measuring: {model}", file=sys.stderr)
-            measured += cells(home, model, what, runtimes)
-    Console(width=150).print(table(measured))
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{**asdict(cell), "overhead": cell.overhead, "light": cell.light} for cell in measured]
-    arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
-    bad = [cell for cell in measured if not (cell.passed and cell.light)]
-    print(f"{len(measured) - len(bad)} of {len(measured)} bundles passed and are light")
-    return 1 if bad else 0
+    load, began, ended = os.getloadavg()[0], time.monotonic(), ""
+
+    def keep() -> None:
+        head = {"machine": figures.machine(), "seconds": round(time.monotonic() - began), "load": load}
+        whole = {"complete": len(measured) == planned, "planned": planned, "ended": ended}
+        document = {**head, **whole, "rows": [cell.to_json() for cell in measured]}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+
+    keep()
+    try:
+        with tempfile.TemporaryDirectory(prefix="shipway-matrix-") as work:
+            for cell in results(Path(work), names):
+                measured.append(cell)
+                keep()
+                print(page.told(cell), file=sys.stderr)
+    except BaseException as error:  # whatever it is, a signal too: what was measured is told
+        traceback.print_exc()
+        ended = _told(error) or type(error).__name__
+    seconds = time.monotonic() - began
+    keep()
+    Console(width=170).print(page.table(measured))
+    for cell in page.bad(measured):
+        print(f"{page.told(cell).strip()}\n{cell.problem}")
+    good = len(measured) - len(page.bad(measured))
+    print(f"{good} of {planned} bundles are as they should be. It took {seconds / 60:.1f} minutes.")
+    if len(measured) < planned:
+        print(f"ENDED EARLY, after {len(measured)} of {planned} rows: {ended or 'nobody said why'}")
+        return 2
+    if arguments.markdown is not None:
+        figures.insert(arguments.markdown, page.markdown(measured, seconds, load))
+    return 1 if good < planned else 0
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ file is written anew after each.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import shutil
 import statistics
 import sys
@@ -22,6 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import figures
 from measure import Result, compare
 from remote import REMOTE
 from rich.console import Console
@@ -80,29 +79,10 @@ def table(measured: list[Result]) -> Table:
     return view
 
 
-def machine() -> str:
-    with open("/proc/cpuinfo") as lines:  # noqa: PTH123
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GB, Python {platform.python_version()}"
-
-
 def markdown(measured: list[Result], seconds: float) -> str:
     """The figures as a document shows them, between ``BEGIN`` and ``END``."""
-    lines = [f"| {' | '.join(COLUMNS)} |", f"| {' | '.join('---' for _ in COLUMNS)} |"]
-    lines += [f"| {' | '.join(cells(result))} |" for result in measured]
-    when = datetime.datetime.now(datetime.timezone.utc).date()
-    told = f"Measured {when} on {machine()}, in {seconds / 60:.0f} minutes."
-    return "\n".join([BEGIN, "", told, "", *lines, "", END])
-
-
-def insert(path: Path, figures: str) -> None:
-    """Put ``figures`` in the place of the last ones. Raises ValueError where there is no place for them."""
-    before, found, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not (found and ended):
-        raise ValueError(f"{path} has no line {BEGIN!r} with {END!r} after it")
-    path.write_text(before + figures + after, encoding="utf-8")
+    lines = figures.table(COLUMNS, [cells(result) for result in measured])
+    return "\n".join([BEGIN, "", figures.measured(seconds), "", *lines, "", END])
 
 
 def main() -> int:
@@ -119,13 +99,17 @@ def main() -> int:
         for result in results(Path(name), arguments.only):
             measured.append(result)
             rows = [one.to_json() for one in measured]
-            document = {"machine": machine(), "seconds": round(time.monotonic() - began), "rows": rows}
+            document = {
+                "machine": figures.machine(),
+                "seconds": round(time.monotonic() - began),
+                "rows": rows,
+            }
             arguments.json.write_text(json.dumps(document, indent=2) + "\n")
             print("  " + "  ".join(cells(result)), file=sys.stderr)
     seconds = time.monotonic() - began
     Console(width=150).print(table(measured))
     if arguments.markdown is not None:
-        insert(arguments.markdown, markdown(measured, seconds))
+        figures.insert(arguments.markdown, markdown(measured, seconds))
     for result in measured:
         if result.problem:
             print(f"{result.name}: {result.problem}")

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import figures
 import measure
 import run as bench
 from scene import Group
@@ -87,7 +88,7 @@ def test_figures_replace_the_last_ones_and_nothing_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
     for _ in range(2):
-        bench.insert(page, bench.markdown([result], 90.0))
+        figures.insert(page, bench.markdown([result], 90.0))
     text = page.read_text()
     assert text.startswith(f"before\n{bench.BEGIN}\n")
     assert text.endswith(f"{bench.END}\nafter\n")
@@ -95,7 +96,7 @@ def test_figures_replace_the_last_ones_and_nothing_else(tmp_path: Path) -> None:
     assert text.count("| row | floor | 1 s | 2 s | 0.500 |") == 1
     page.write_text("no place")
     with pytest.raises(ValueError, match="has no line"):
-        bench.insert(page, "figures")
+        figures.insert(page, "begin\nend")
 
 
 def test_a_process_that_fails_is_told_with_what_it_said(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def inside(folder: Path, *command: str) -> str:
             (home / part).mkdir()
         shutil.copytree(folder, home / "host")
         argv = [*_entering(home), "env", "-C", str(home / "host"), *command]
-        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600).stdout
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
+        assert done.stdout, f"exit {done.returncode}: {done.stderr}"
+        return done.stdout
 
 
 def _entering(folder: Path) -> list[str]:
