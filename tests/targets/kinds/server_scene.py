@@ -48,7 +48,7 @@ def call(url: str, body: bytes | None = None, **headers: str) -> tuple[int, byte
     named = {key.replace("_", "-"): value for key, value in headers.items()}
     request = urllib.request.Request(url, body, named)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, answer.read(), {name.lower(): text for name, text in answer.headers.items()}
     except urllib.error.HTTPError as error:
         with error:

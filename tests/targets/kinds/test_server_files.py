@@ -7,6 +7,7 @@ import copy
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,7 +64,11 @@ def kserve_types() -> Callable[[str], dict[str, str]]:
     cache = Path(os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway") / "kserve"
     if not list(cache.glob("kserve-0.21.0-*.whl")):
         pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"]
-        subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", LOCK, "-d", cache], check=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as coming:
+            subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", LOCK, "-d", coming], check=True)
+            (fetched,) = Path(coming).glob("*.whl")
+            fetched.replace(cache / fetched.name)  # whole, or not there
     (wheel,) = cache.glob("kserve-0.21.0-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         sources = {
