@@ -73,18 +73,24 @@ class Deployment:
         }
 
 
+def unwatched(moment: str, task: Task) -> None:
+    pass
+
+
 @dataclass
 class _Run:
-    """What happened so far, by target."""
+    """A plan under way: claims and roll-outs by target, who is told and asked, and what happened so far."""
 
+    plan: Plan
+    ledger: Ledger
+    claims: Mapping[str, Started]
     rollouts: Mapping[str, Rollout]
+    observer: Observer
+    confirm: Confirm | None
+    watch: Watch
     seconds: dict[str, float] = field(default_factory=dict)
     pointed: list[str] = field(default_factory=list)
     recorded: bool = False
-
-
-def unwatched(moment: str, task: Task) -> None:
-    pass
 
 
 def execute(
@@ -101,22 +107,21 @@ def execute(
     ``confirm`` is asked between waves where the plan says so; without it the answer is no.
     """
     claims = claim(plan, ledger)
-    run = _Run(
-        {
-            move.target: Rollout(
-                deliveries[move.target], move, move.pointer(plan.environment), plan.accept, observer
-            )
-            for move in plan.moves
-        }
-    )
+    rollouts = {
+        move.target: Rollout(
+            deliveries[move.target], move, move.pointer(plan.environment), plan.accept, observer
+        )
+        for move in plan.moves
+    }
+    run = _Run(plan, ledger, claims, rollouts, observer, confirm, watch)
     with lease.kept(ledger, [(started, 0) for started in claims.values()]):
         try:
-            _walk(plan, ledger, claims, run, observer, confirm, watch)
-            _record_live(ledger, claims, run, observer)
+            _walk(run)
+            _record_live(run)
         except BaseException as error:
-            _give_up(ledger, claims, run, error)
+            _give_up(run, error)
             raise
-    return tuple(_deployment(plan, move, LIVE, run) for move in plan.moves)
+    return tuple(_deployment(run, move) for move in plan.moves)
 
 
 def claim(plan: Plan, ledger: Ledger) -> dict[str, Started]:
@@ -139,90 +144,83 @@ def claim(plan: Plan, ledger: Ledger) -> dict[str, Started]:
     return claims
 
 
-def _walk(
-    plan: Plan,
-    ledger: Ledger,
-    claims: Mapping[str, Started],
-    run: _Run,
-    observer: Observer,
-    confirm: Confirm | None,
-    watch: Watch,
-) -> None:
+def _walk(run: _Run) -> None:
+    plan = run.plan
+
     def perform(task: Task) -> None:
         rollout = run.rollouts[task.target]
         hosts = rollout.left(task.hosts)
         if not hosts:
             return
         began = time.monotonic()
-        watch("before", task)
+        run.watch("before", task)
         if isinstance(task.step, Hold):
-            _hold(task, task.step, run.rollouts.values(), observer, confirm)
-            watch("after", task)
+            _hold(run, task.target, task.step)
+            run.watch("after", task)
             return
         if not isinstance(task.step, _UNSEEN):
-            ledger.check(claims[task.target])
+            run.ledger.check(run.claims[task.target])
         if isinstance(task.step, Point):
             run.pointed.append(task.target)
         rollout.perform(task.step, hosts, progress.advance)
-        watch("after", task)
+        run.watch("after", task)
         run.seconds[task.target] = run.seconds.get(task.target, 0.0) + time.monotonic() - began
 
-    with observer.phase(f"{plan.kind} to {plan.environment}", plan.send or None) as progress:
+    with run.observer.phase(f"{plan.kind} to {plan.environment}", plan.send or None) as progress:
         # Who cuts or counts at a step wants them one by one.
-        lanes, rest = abreast.split(plan.tasks) if watch is unwatched else ({}, plan.tasks)
+        lanes, rest = abreast.split(plan.tasks) if run.watch is unwatched else ({}, plan.tasks)
         abreast.run(lanes, perform)
         for task in rest:
             perform(task)
 
 
-def _hold(
-    task: Task, hold: Hold, rollouts: Iterable[Rollout], observer: Observer, confirm: Confirm | None
-) -> None:
+def _hold(run: _Run, target: str, hold: Hold) -> None:
     """Wait and ask. Raises DeliveryError where the answer is no."""
     failed = 0
-    for rollout in rollouts:
+    for rollout in run.rollouts.values():
         failed += len(rollout.ends(live=False))
         if isinstance(rollout.delivery, Fleet):
             rollout.delivery.close()  # nobody knows how long this takes
     if hold.seconds:
-        with observer.phase(f"{task.target}: {hold}") as progress:
+        with run.observer.phase(f"{target}: {hold}") as progress:
             end = time.monotonic() + hold.seconds
             while (left := end - time.monotonic()) > 0:
                 time.sleep(min(1.0, left))
                 progress.advance()
     if hold.ask:
-        done = f"{task.target}: wave {hold.wave - 1} of {hold.waves} is done, {failed} hosts failed so far."
-        if confirm is None or not confirm(f"{done} Go on with wave {hold.wave}?"):
+        done = f"{target}: wave {hold.wave - 1} of {hold.waves} is done, {failed} hosts failed so far."
+        if run.confirm is None or not run.confirm(f"{done} Go on with wave {hold.wave}?"):
             raise DeliveryError(
-                f"The roll-out to {task.target} was stopped before wave {hold.wave} of {hold.waves}.",
+                f"The roll-out to {target} was stopped before wave {hold.wave} of {hold.waves}.",
                 why="Nobody said that it shall go on.",
                 remedy="Run the command again to begin anew: hosts that hold the release are sent nothing.",
             )
 
 
-def _record_live(ledger: Ledger, claims: Mapping[str, Started], run: _Run, observer: Observer) -> None:
-    for target, started in claims.items():
+def _record_live(run: _Run) -> None:
+    for target, started in run.claims.items():
         try:
-            _record(ledger, started, LIVE, run, run.rollouts[target].detail)
+            _record(run, started, LIVE, run.rollouts[target].detail)
         except DeliveryError as error:
             if not run.recorded:
                 raise
             owner.abandon(started.command)
-            observer.note(
+            run.observer.note(
                 f"{started.place}: {started.model}/{started.version} is live, but this could not be noted: "
                 f"{error.what} {error.why} The next promote or rollback records it."
             )
         run.recorded = True
 
 
-def _give_up(ledger: Ledger, claims: Mapping[str, Started], run: _Run, error: BaseException) -> None:
+def _give_up(run: _Run, error: BaseException) -> None:
     """Undo and record. What goes wrong in here must not hide ``error``; the next command sees to it."""
+    claims = run.claims
     command = next(iter(claims.values())).command if claims else ""
     outcome = FAILED if isinstance(error, Exception) else INTERRUPTED
     try:
-        if any(map(ledger.lost, claims.values())):
+        if any(map(run.ledger.lost, claims.values())):
             return  # whoever took it over undoes and records
-        if run.recorded or _says_live(ledger, claims):  # then there is no way back, only the rest to record
+        if run.recorded or _says_live(run):  # then there is no way back, only the rest to record
             owner.abandon(command)
             _add(error, remedy="All of it is live; the next promote or rollback records the rest.")
             return
@@ -232,7 +230,7 @@ def _give_up(ledger: Ledger, claims: Mapping[str, Started], run: _Run, error: Ba
         for target in claims:
             run.rollouts[target].tidy()
         for target, started in claims.items():
-            _record(ledger, started, outcome, run, _what(error) + not_back(run.rollouts[target].stuck))
+            _record(run, started, outcome, _what(error) + not_back(run.rollouts[target].stuck))
         stuck = "".join(not_back(run.rollouts[target].stuck) for target in claims)
         if stuck:
             _add(
@@ -263,17 +261,17 @@ def _add(error: BaseException, *, why: str = "", remedy: str) -> None:
         error.remedy = f"{error.remedy} {remedy}".strip()
 
 
-def _says_live(ledger: Ledger, claims: Mapping[str, Started]) -> bool:
+def _says_live(run: _Run) -> bool:
     """Whether this command recorded a success before it was interrupted; it does so in the claims' order."""
-    first = next(iter(claims.values()), None)
-    ended = ledger.ended(first.place, first.serial) if first else None
+    first = next(iter(run.claims.values()), None)
+    ended = run.ledger.ended(first.place, first.serial) if first else None
     return ended is not None and ended.outcome == LIVE
 
 
-def _record(ledger: Ledger, started: Started, outcome: OutcomeName, run: _Run, detail: str) -> None:
+def _record(run: _Run, started: Started, outcome: OutcomeName, detail: str) -> None:
     target = started.place.target
     rollout = run.rollouts[target]
-    ledger.end(
+    run.ledger.end(
         started,
         outcome,
         bytes_sent=rollout.sent,
@@ -306,15 +304,15 @@ def _started(plan: Plan, move: Move, command: str, peers: tuple[tuple[str, int],
     )
 
 
-def _deployment(plan: Plan, move: Move, outcome: str, run: _Run) -> Deployment:
+def _deployment(run: _Run, move: Move) -> Deployment:
     return Deployment(
-        environment=plan.environment,
+        environment=run.plan.environment,
         target=move.target,
         serial=move.serial,
         model=move.release.manifest.model,
         version=move.release.manifest.version,
         bundle=move.release.bundle,
-        outcome="unchanged" if move.unchanged else outcome,
+        outcome="unchanged" if move.unchanged else LIVE,
         bytes_sent=run.rollouts[move.target].sent,
         seconds=run.seconds.get(move.target, 0.0),
         hosts=run.rollouts[move.target].ends(live=True),

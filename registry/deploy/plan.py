@@ -87,8 +87,7 @@ class Move:
 
     ``before`` is what the pointer goes back to if anything fails, ``send`` the bytes that have to travel to
     all hosts together, at most where ``patches`` of the files are patched, ``fresh`` the hosts that have no
-    release of that name yet. ``waves``, ``allowed`` and
-    ``lost`` are as in ``Wanted`` and ``Seen``.
+    release of that name yet. ``waves``, ``allowed`` and ``lost`` are as in ``Wanted`` and ``Seen``.
     """
 
     target: str

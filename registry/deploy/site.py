@@ -152,6 +152,7 @@ class Site:
 
     def _wanted(self, kind: Kind, target: str, goal: Goal) -> Wanted:
         release = Release(goal.manifest)
+        placement = self.placements[target]
         programs = self.delivery(Place(self.environment, target)).programs
         asked = goal.manifest.file(PREFLIGHT) if programs == "there" else None
         activation = () if programs == "nowhere" else self.project.target(target).activation(release)
@@ -160,11 +161,11 @@ class Site:
             release=release,
             preflight=(Preflight(release, asked),) if asked else (),
             activation=tuple(activation),
-            gates=tuple(self._configured_gates(target)),
+            gates=tuple(_configured_gates(placement)),
             restores=goal.restores,
-            keep=self.placements[target].keep,
-            to=self.placements[target].to,
-            allowed=_allowed(kind, self.placements[target]),
+            keep=placement.keep,
+            to=placement.to,
+            allowed=_allowed(kind, placement),
         )
 
     def _in_waves(self, kind: Kind, want: Wanted, there: Seen) -> Wanted:
@@ -241,15 +242,6 @@ class Site:
             older = itertools.chain(live, self.ledger.chain(place, standing))
         return tuple(started.release for started in itertools.islice(older, want.keep + 1))
 
-    def _configured_gates(self, target: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
-        gate = self.placements[target].gate
-        if gate.check:
-            yield "check", {}
-        if gate.url is not None:
-            yield "url", {"url": gate.url, "p95_ms": gate.p95_ms, "timeout_s": gate.timeout_s}
-        if gate.command is not None:
-            yield "command", {"argv": gate.command}
-
     def _there(self, started: Started) -> There:
         """Where a deployment went that another command left: ``deploy.yaml`` may have changed since."""
         place = started.place
@@ -268,10 +260,10 @@ class Site:
     def _gates(self, started: Started) -> list[Gate]:
         """The gates of a deployment that another command left behind."""
         release = Release(self.project.store.bundle(started.bundle))
-        if started.place.target not in self.project.environment(self.environment).targets:
+        placement = self.project.environment(self.environment).targets.get(started.place.target)
+        if placement is None:
             return [Gate(release, "digests", {})]
-        configured = tuple(Site(self.project, self.environment)._configured_gates(started.place.target))
-        want = Wanted(started.place.target, release, gates=configured)
+        want = Wanted(started.place.target, release, gates=tuple(_configured_gates(placement)))
         return [Gate(release, "digests", {}), *gates(want, started.pointer)]
 
     def _taken(self, place: Place, other: str) -> ConfigError:
@@ -281,6 +273,17 @@ class Site:
             why="Its current.json says so; two targets in one place would take turns in being live.",
             remedy="Give this one another place, or remove current.json if the other is gone for good.",
         )
+
+
+def _configured_gates(placement: PlacementConfig) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    """The gates that ``deploy.yaml`` adds to the digests, by name, with their options."""
+    gate = placement.gate
+    if gate.check:
+        yield "check", {}
+    if gate.url is not None:
+        yield "url", {"url": gate.url, "p95_ms": gate.p95_ms, "timeout_s": gate.timeout_s}
+    if gate.command is not None:
+        yield "command", {"argv": gate.command}
 
 
 def _allowed(kind: Kind, placement: PlacementConfig) -> int:
