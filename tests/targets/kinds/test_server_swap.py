@@ -219,6 +219,27 @@ def test_the_port_answers_before_the_model_is_there(tiny: Any, tmp_path: Path) -
             child.terminate()
 
 
+def test_the_first_promotion_finds_a_server_that_waits_for_it(project: Project) -> None:
+    """A gate asks a server that follows the destination before anything was live there, and later."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    gated = CONFIG.replace("live}", f"next, gate: {{url: 'http://127.0.0.1:{port}', timeout_s: TIME}}}}")
+    root = project.root / "next"
+    argv = [sys.executable, "-B", "serve.py", "--port", str(port), "--root", str(root), "--follow", "0.05"]
+    with subprocess.Popen(argv, cwd=live_folder(project), stderr=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stderr is not None
+            assert child.stderr.readline() == f"nothing is live in {root} yet\n"
+            promote(load_text(gated.replace("TIME", "120"), project.root), ModelRef.parse("tiny/1"), "prod")
+            (root / "current.json").unlink()
+            time.sleep(0.2)  # several looks at a destination from which a first release was taken back
+            assert call(f"http://127.0.0.1:{port}/v2/models/tiny/versions/1/ready")[0] == 200
+        finally:
+            child.terminate()
+        assert child.stderr.read() == ""
+
+
 def _wait_for_port(port: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
