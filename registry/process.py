@@ -31,6 +31,7 @@ from shipway.registry import errors
 from shipway.registry.nouns import Json
 
 _TAIL = 4000  # characters of a child's stderr that are kept for messages
+_UNANSWERED = "unanswered"  # marks a request whose answer nobody waits for
 _PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 
 
@@ -134,6 +135,10 @@ class Worker:
             self._child.stdin.write(json.dumps(request).encode() + b"\n")
             self._child.stdin.flush()
 
+    def tell(self, request: Json) -> None:
+        """Hand over a request that gets no answer: work ahead of one that will, which says what is wrong."""
+        self.send({**request, _UNANSWERED: True})
+
     def receive(self, *, timeout: float | None = None) -> Json:
         """The answer to the oldest request that has none yet, waiting up to ``timeout`` seconds for it.
 
@@ -207,21 +212,24 @@ def serve(prepare: Callable[[], Callable[[Json], Json]]) -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children
     signal.signal(signal.SIGTERM, _exit_at_once)
-    gc.set_threshold(100_000, 20, 20)  # what it imports stays: to look there for garbage is waste
+    gc.set_threshold(1_000_000, 20, 20)  # what it imports stays: to look there for garbage is waste
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         handle = prepare()
         for line in sys.stdin.buffer:
             signal.signal(signal.SIGTERM, _raise_exit)
+            request = json.loads(line)
+            answered = not request.pop(_UNANSWERED, False)
             try:
-                document = {"answer": handle(json.loads(line))}
+                document = {"answer": handle(request)}
             except _Terminated:
                 raise
             except BaseException as error:
                 document = {"error": _preserve(error)}
             signal.signal(signal.SIGTERM, _exit_at_once)
-            answers.write(json.dumps(document).encode() + b"\n")
-            answers.flush()
+            if answered:
+                answers.write(json.dumps(document).encode() + b"\n")
+                answers.flush()
 
 
 def _preserve(error: BaseException) -> Json:

@@ -1,28 +1,51 @@
 """The child that holds Paddle: converts a model and runs it. The only module that imports paddle.
 
 Requests: ``convert`` (model, params, opset, upgrade, verbose, out), ``translate`` (model, out: a
-``.pdmodel`` into the form of Paddle 3) and ``run`` (model, params, cases: folders of ``<index>.npz`` with the
-inputs by name, out: folder for the outputs, by position; watched: outputs are inner values, of which none may
-be merged or folded away). Numbers are repeatable: one thread, plain kernels (oneDNN off), no GPU.
+``.pdmodel`` into the form of Paddle 3), ``load`` (model, params) and ``run`` (model, params, cases: folders
+of ``<index>.npz`` with the inputs by name, out: folder for the outputs, by position; watched: outputs are
+inner values, of which none may be merged or folded away). Numbers are repeatable: one thread, plain kernels
+(oneDNN off), no GPU.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from shipway.registry import privacy, process
-from shipway.registry.convert.repairs.translate import translate
+from shipway.registry.convert.translate import translate
 from shipway.registry.nouns import Json
+
+_UNUSED = ("httpx", "paddle.utils.cpp_extension", "paddle.utils.cpp_extension.extension_utils")
+"""What Paddle (of the one release that is taken) imports to download models and to compile operators.
+
+It brings setuptools and rich along, an eighth of the import. Nothing here does either: empty modules will do.
+"""
+
+
+def _leave_out() -> None:
+    for name in _UNUSED:
+        sys.modules.setdefault(name, ModuleType(name))
 
 
 def _prepare() -> Callable[[Json], Json]:
     privacy.no_telemetry()
+    _leave_out()
     import paddle  # the slow part, over by the time that the first request comes
     import paddle2onnx
 
     predictors: dict[tuple[str, str], Any] = {}
+
+    def predictor(request: Json) -> Any:
+        key = (request["model"], request["params"])
+        if request.get("watched"):  # never asked for again: not kept
+            return _predictor(paddle, *key, watched=True)
+        if key not in predictors:
+            predictors[key] = _predictor(paddle, *key)
+        return predictors[key]
 
     def answer(request: Json) -> Json:
         if request["do"] == "convert":
@@ -30,12 +53,10 @@ def _prepare() -> Callable[[Json], Json]:
         if request["do"] == "translate":
             translate(paddle, Path(request["model"]), Path(request["out"]))
             return None
-        if request.get("watched"):  # never asked for again: not kept
-            return _run(_predictor(paddle, request["model"], request["params"], watched=True), request)
-        key = (request["model"], request["params"])
-        if key not in predictors:
-            predictors[key] = _predictor(paddle, *key)
-        return _run(predictors[key], request)
+        if request["do"] == "load":
+            predictor(request)
+            return None
+        return _run(predictor(request), request)
 
     return answer
 

@@ -133,7 +133,7 @@ def _paddle(wish: Wish, work: Path) -> Bench:
     place = work / "paddle"
     place.mkdir()
     # Paddle makes folders in its user's home when it is imported.
-    env = {**_scratch(place), "HOME": str(place), **openmp.environment(place)}
+    env = {**_scratch(place), "HOME": str(place), **running.heap(), **openmp.environment(place)}
     memory = running.memory_limit(wish.config.memory)
     return Bench(lambda: Worker(toolchains.PAIR.worker, cwd=place, env=env, memory=memory))
 

@@ -47,6 +47,8 @@ class PaddleReference:
         self._work = work
         self._timeout = timeout
         self._runs = itertools.count()
+        if not watched:
+            worker.tell({"do": "load", **self._model})  # while the caller makes up its inputs
 
     def run(self, cases: Sequence[Case]) -> list[list[Array]]:
         folder = self._work / f"run-{next(self._runs)}"

@@ -9,7 +9,7 @@ How a converter uses them::
 
 The expected numbers come from ``mended.reference``: an older Paddle can't read what a newer one wrote, and
 a copy in the older form gives the same numbers to the bit. Only Paddle 3's ``.json`` is mended; a
-``.pdmodel`` is brought into that form first (``translate.py``).
+``.pdmodel`` is brought into that form first (``convert/translate.py``).
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import numpy as np
 from shipway.registry.convert.repairs.emit import Emitter
 
 
-def _shape(emit: Emitter, position: int = 0) -> tuple[int, ...]:
-    taken = emit.joint.taken[position]
+def _shape(emit: Emitter) -> tuple[int, ...]:
+    taken = emit.joint.taken[0]
     if taken is None:
         raise ValueError(f"{emit.joint.kind} of a value whose shape is not known")
     return taken.shape

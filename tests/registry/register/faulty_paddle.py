@@ -80,6 +80,8 @@ def answer(request: Any) -> None:
         run(request)
     elif request["do"] == "translate":
         raise RuntimeError("no such program")
+    elif request["do"] == "load":
+        pass
     else:
         raw = Path(request["model"]).read_bytes()
         how = json.loads(raw)["how"] if raw.startswith(b"{") else raw[2:].decode()

@@ -29,6 +29,8 @@ def answer(request):
         return request
     if what == "where":
         return [os.getcwd(), os.environ.get("MARK"), os.getpid()]
+    if what == "touch":
+        open(request["name"], "w").close()
     if what == "raise":
         raise ConversionError("no", why="because", remedy="do this")
     if what == "exit":
@@ -89,6 +91,14 @@ def test_worker_answers_in_order_whatever_is_printed(folder: Path) -> None:
         assert "noise while importing" in worker.log()
         assert "noise from C" in worker.log()
     assert gone(pid)
+
+
+def test_worker_that_is_told_gives_no_answer_be_it_that_it_fails(folder: Path) -> None:
+    with start(folder) as worker:
+        worker.tell({"do": "touch", "name": "told"})
+        worker.tell({"do": "raise"})
+        assert worker.ask({"do": "echo"}) == {"do": "echo"}
+    assert (folder / "told").exists()
 
 
 def test_worker_hands_on_a_shipway_error_whole(folder: Path) -> None:

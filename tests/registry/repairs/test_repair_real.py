@@ -160,7 +160,7 @@ def test_without_the_repair_the_converter_stops(corpus: Path, tmp_path: Path) ->
 _TRANSLATE = """
 import sys, paddle
 from pathlib import Path
-from shipway.registry.convert.repairs.translate import translate
+from shipway.registry.convert.translate import translate
 for folder in map(Path, sys.argv[1:]):
     translate(paddle, folder / "inference.pdmodel", folder / "translated.json")
 """
