@@ -59,12 +59,10 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int | None = None) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Replace ``path`` with ``data`` in one step: readers see the old bytes or the new, whole, ones."""
     with _temporary_beside(path) as temporary:
         _write_synced(temporary, data)
-        if mode is not None:
-            temporary.chmod(mode)
         temporary.replace(path)
         _sync_folder(path.parent)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -317,8 +317,3 @@ class ModelVersion:
             assets=tuple(File.from_json(file) for file in data["assets"]),
             extra=data.get("extra", {}),
         )
-
-
-def total_size(files: Sequence[File]) -> int:
-    """Sum of the sizes in bytes."""
-    return sum(file.size for file in files)

@@ -70,6 +70,10 @@ class Manifest:
     def size(self) -> int:
         return sum(file.size for file in self.files) + len(self.to_bytes())
 
+    def mode(self, path: str) -> int:
+        """The permissions of a file of the bundle, wherever it is put."""
+        return 0o755 if path in self.executables else 0o644
+
     def file(self, path: str) -> File | None:
         return next((file for file in self.files if file.path == path), None)
 

@@ -92,7 +92,7 @@ def _fill(store: Store, manifest: Manifest, folder: Path) -> None:
             files.copy_atomic(store.open(file), folder / file.path, expect=file.digest)
         except ValueError as error:
             raise _altered(store, manifest, file, error) from error
-        (folder / file.path).chmod(0o755 if file.path in manifest.executables else 0o644)
+        (folder / file.path).chmod(manifest.mode(file.path))
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
     (folder / MANIFEST).chmod(0o644)
 

@@ -12,13 +12,13 @@ NAME = "deploy.yaml"
 _STARTER = Path(__file__).parent.parent / "config" / "starter.yaml"
 
 
-def init(folder: Path, *, name: str = NAME) -> Path:
+def init(folder: Path) -> Path:
     """Write ``deploy.yaml`` into ``folder``, made if need be, and return its path.
 
     The project is called after the folder. Raises UsageError where the file is there already (it is never
     overwritten), ConfigError where it can't be written.
     """
-    path = folder / name
+    path = folder / NAME
     text = _STARTER.read_text(encoding="utf-8").replace("project: my-project", f"project: {_project(folder)}")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shipway.registry import files
 from shipway.registry.config.project import Project
 from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, VerificationError
 from shipway.registry.nouns import Digest, File, Json, Link, ModelRef, ModelVersion, Variant
-from shipway.registry.observe import SILENT, Observer
+from shipway.registry.observe import SILENT, Advance, Observer
 from shipway.registry.store.store import Store
 from shipway.registry.verbs.resolve import resolve
 from shipway.targets.manifest import MANIFEST, Manifest, compare
@@ -152,7 +152,7 @@ def verify_version(
     links: tuple[Link, ...] = ()
     if run and _can_measure():
         with observer.phase("numbers", len(version.variants)) as progress:
-            links = tuple(_measure(project, version, observer=progress))
+            links = tuple(_measure(project, version, progress))
     bad = [link for link in links if not link.passed]
     if bad:
         raise VerificationError(
@@ -243,7 +243,7 @@ def _can_measure() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("numpy", "onnxruntime"))
 
 
-def _measure(project: Project, version: ModelVersion, observer: Any) -> Iterator[Link]:
+def _measure(project: Project, version: ModelVersion, progress: Advance) -> Iterator[Link]:
     from shipway.registry.verify import slice as golden
 
     with tempfile.TemporaryDirectory(prefix="shipway-") as name:
@@ -252,7 +252,7 @@ def _measure(project: Project, version: ModelVersion, observer: Any) -> Iterator
         cases = golden.read(folder / "golden")
         for variant in version.variants:
             yield _measure_variant(project, version, variant, cases, folder / "variants" / variant.precision)
-            observer.advance()
+            progress.advance()
 
 
 def _measure_variant(

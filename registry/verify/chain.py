@@ -76,12 +76,10 @@ class GoldenSet:
                 loaded[name] = session
         return {name: round(time, 3) for name, time in measure.medians_ms(loaded, self.cases[0]).items()}
 
-    def link(self, path: Path, target: str, tolerance: Tolerance, source: str = "") -> Link:
+    def link(self, path: Path, target: str, tolerance: Tolerance) -> Link:
         """Run the model at ``path`` on every case and hold it against the reference."""
         candidate = measure.run(measure.session(path), self.cases)
-        return parity.compare(
-            source or self.source, target, self.names, self.outputs, candidate, tolerance, self.notes
-        )
+        return parity.compare(self.source, target, self.names, self.outputs, candidate, tolerance, self.notes)
 
 
 def golden_set(

@@ -22,6 +22,7 @@ CPU = "CPUExecutionProvider"
 _REMOTE = ("AzureExecutionProvider",)  # it asks a service of others
 
 FATAL = 4  # ONNX Runtime's logger says what we raise anyway
+_ENOUGH_S = 0.1  # of runs of a model, for its latency
 
 
 def providers() -> list[str]:
@@ -64,14 +65,14 @@ def run(loaded: Any, cases: Sequence[Case]) -> list[list[Array]]:
     return results
 
 
-def medians_ms(loaded: Mapping[str, Any], case: Case, *, budget: float = 0.1) -> dict[str, float]:
-    """Median milliseconds of a run of each, of 5 to 50 runs that take about ``budget`` seconds.
+def medians_ms(loaded: Mapping[str, Any], case: Case) -> dict[str, float]:
+    """Median milliseconds of a run of each, of 5 to 50 runs that take about a tenth of a second.
 
     They run in turns: what else the machine does meanwhile slows all of them.
     """
     seconds: dict[str, list[float]] = {name: [] for name in loaded}
     for turn in range(50):
-        if turn >= 5 and sum(map(sum, seconds.values())) >= budget * len(loaded):
+        if turn >= 5 and sum(map(sum, seconds.values())) >= _ENOUGH_S * len(loaded):
             break
         for name, session in loaded.items():
             began = time.perf_counter()
