@@ -5,14 +5,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export SHIPWAY_CACHE ?= $(HOME)/.cache/shipway
 export PATH := $(abspath $(BIN)):$(PATH)
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := tools/again.sh $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: setup test test-all check demo matrix corpus bench lock clean
 
 setup: $(VENV)/.ready  ## a virtual environment with the locked versions, and shipway in it, editable
 
 $(VENV)/.ready: locks/dev.txt locks/node.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@# One that was never finished is made anew: pip takes half a package for a whole one.
+	$(PYTHON) -m venv $$(test -e $@ || echo --clear) $(VENV)
+	@rm -f $@
 	@echo "installing what locks/dev.txt names (about 1.6 GB; the first time takes some minutes)"
 	$(PIP) install --require-hashes -r locks/dev.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
@@ -21,9 +23,11 @@ $(VENV)/.ready: locks/dev.txt locks/node.txt pyproject.toml
 	touch $@
 
 test: setup  ## the quick tests: real Paddle, ONNX Runtime, MLflow and Node, no other service
+	tools/again.sh $(BIN)/python tools/fetch.py
 	$(BIN)/pytest -m "not real"
 
 test-all: setup  ## the tests that also need what tools/install-real-parts.sh installs
+	tools/again.sh $(BIN)/python tools/fetch.py
 	tools/install-real-parts.sh
 	$(BIN)/pytest -m real
 

@@ -18,6 +18,8 @@ if [ "$(uname -m)" != aarch64 ]; then
 fi
 
 if ! cat "tools/${0##*/}" $lock | cmp --silent - "$folder/installed"; then
+  # What a debootstrap that was killed left mounted can't be removed.
+  awk -v root="$root/" 'index($2, root) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r umount
   rm -rf "$folder"
   mkdir -p "$folder"
   debootstrap --arch=arm64 --variant=minbase --include=$packages bookworm "$root" >"$folder/log" 2>&1 ||
@@ -28,8 +30,8 @@ if ! cat "tools/${0##*/}" $lock | cmp --silent - "$folder/installed"; then
   for name in manylinux2014 manylinux_2_17 manylinux_2_27 manylinux_2_28; do
     platforms+=(--platform "${name}_aarch64")
   done
-  "${PYTHON:-python3}" -m pip --quiet --disable-pip-version-check install --require-hashes --only-binary :all: \
-    "${platforms[@]}" --python-version 311 --implementation cp --abi cp311 --abi abi3 --abi none \
+  tools/again.sh "${PYTHON:-python3}" -m pip --quiet --disable-pip-version-check \
+    install --require-hashes --only-binary :all: "${platforms[@]}" --python-version 311 --implementation cp --abi cp311 --abi abi3 --abi none \
     --no-compile --root-user-action ignore --target "$root/$modules" -r $lock >&2
   chroot "$root" python3 -m compileall -qq -o 0 /$modules/{numpy,onnxruntime,uvicorn,h11,click} >&2 || true
   cat "tools/${0##*/}" $lock >"$folder/installed"

@@ -10,7 +10,8 @@ folder=$cache/awscli
 if ! cmp --silent "$lock" "$folder/installed"; then
   rm -rf "$folder"
   "${PYTHON:-python3}" -m venv "$folder"
-  "$folder/bin/pip" --quiet --disable-pip-version-check install --require-hashes --only-binary :all: -r "$lock" >&2
+  tools/again.sh "$folder/bin/pip" --quiet --disable-pip-version-check \
+    install --require-hashes --only-binary :all: -r "$lock" >&2
   cp "$lock" "$folder/installed"
 fi
 echo "$folder/bin/aws"

@@ -9,6 +9,6 @@ list=tests/targets/kinds/jvm/pom.xml
 cmp --silent "$list" "$cache/jvm/pom.xml" && exit 0
 
 rm -rf "$cache/jvm"
-mvn --batch-mode --quiet --file "$list" -Dmaven.repo.local="$cache/maven" \
+tools/again.sh mvn --batch-mode --quiet --update-snapshots --file "$list" -Dmaven.repo.local="$cache/maven" \
   org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$cache/jvm"
 cp "$list" "$cache/jvm/pom.xml"

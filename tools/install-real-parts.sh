@@ -11,14 +11,10 @@ missing=()
 for package in "${packages[@]}"; do
   dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
-as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
-if [ ${#missing[@]} -gt 0 ]; then
-  export DEBIAN_FRONTEND=noninteractive
-  as_root apt-get update --quiet=2
-  # RUNLEVEL: nothing that is installed is started (an sshd on port 22, say). The tests start their own.
-  as_root env RUNLEVEL=1 apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" >/dev/null
-fi
+[ ${#missing[@]} -eq 0 ] || ./again.sh ./install-packages.sh "${missing[@]}"
 
 ./install-s3-server.sh >/dev/null
 ./install-jvm-jars.sh
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 as_root env HOME="$HOME" PATH="$PATH" SHIPWAY_CACHE="${SHIPWAY_CACHE:-$HOME/.cache/shipway}" ./install-arm64-root.sh >/dev/null
+as_root env HOME="$HOME" PATH="$PATH" SHIPWAY_CACHE="${SHIPWAY_CACHE:-$HOME/.cache/shipway}" ./install-swift-root.sh >/dev/null

@@ -4,10 +4,8 @@
 set -euo pipefail
 
 export PATH="$PATH:/usr/sbin:/usr/local/sbin"
-as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 if ! command -v sshd >/dev/null || ! command -v scp >/dev/null; then
-  as_root apt-get update --quiet=2 >&2
-  as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-    apt-get install --quiet=2 --yes --no-install-recommends openssh-client openssh-server >&2
+  here=$(dirname "$0")
+  "$here/again.sh" "$here/install-packages.sh" openssh-client openssh-server
 fi
 command -v sshd
