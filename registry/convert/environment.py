@@ -70,17 +70,12 @@ def prepare(name: str, locks: Sequence[Path] = (), patience: float = _PATIENCE) 
 
 
 def _fill(folder: Path, name: str, locks: Sequence[Path], patience: float) -> None:
-    # One try, soon given up: a machine without a network must learn of it in seconds. Who has the patience for
-    # hundreds of MB has it for a network that stumbles.
-    retries = "1" if patience <= _PATIENCE else "10"
-    options = "--quiet --disable-pip-version-check --no-deps --timeout 20 --only-binary :all:"
-    install = [
-        *options.split(),
-        "--retries",
-        retries,
-        "--require-hashes",
-        *(part for lock in locks for part in ("-r", str(lock))),
-    ]
+    # One try, soon given up: a machine without a network must learn of it in seconds. Whoever has the patience
+    # for hundreds of MB has it for a network that stumbles.
+    retries = 1 if patience <= _PATIENCE else 10
+    options = f"--quiet --disable-pip-version-check --no-deps --retries {retries} --timeout 20"
+    pinned = (part for lock in locks for part in ("-r", str(lock)))
+    install = [*options.split(), "--only-binary", ":all:", "--require-hashes", *pinned]
     steps = (
         [sys.executable, "-m", "venv", str(folder)],
         [str(folder / "bin" / "python"), "-m", "pip", "install", *install],
