@@ -70,8 +70,8 @@ def prepare(name: str, locks: Sequence[Path] = (), patience: float = _PATIENCE) 
 
 
 def _fill(folder: Path, name: str, locks: Sequence[Path], patience: float) -> None:
-    # One try, soon given up: a machine without a network must learn of it in seconds. Whoever has the patience
-    # for hundreds of MB has it for a network that stumbles.
+    # One try, soon given up: a machine without a network must learn of it in seconds. Whoever has
+    # the patience for hundreds of MB has it for a network that stumbles.
     retries = 1 if patience <= _PATIENCE else 10
     options = f"--quiet --disable-pip-version-check --no-deps --retries {retries} --timeout 20"
     pinned = (part for lock in locks for part in ("-r", str(lock)))
