@@ -30,7 +30,8 @@ from typing import IO
 from shipway.registry import errors
 from shipway.registry.nouns import Json
 
-_TAIL = 4000  # characters of a child's stderr that are kept for messages
+_TAIL = 4000  # characters of a worker's stderr that are kept for messages
+_LINES = 20  # of a command's output that a message repeats
 _UNANSWERED = "unanswered"  # marks a request whose answer nobody waits for
 _PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 
@@ -44,6 +45,15 @@ class Finished:
     stderr: str
     seconds: float
     timed_out: bool = False
+
+    def last_lines(self) -> list[str]:
+        """The end of all that it printed, for messages."""
+        return (self.stdout + self.stderr).strip().splitlines()[-_LINES:]
+
+    def last_document(self) -> Json:
+        """The JSON on the last line of stdout, ``{}`` where that is empty; ValueError where it is none."""
+        lines = self.stdout.strip().splitlines()
+        return json.loads(lines[-1]) if lines else {}
 
 
 class WorkerError(Exception):
@@ -170,6 +180,11 @@ class Worker:
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - 4 * _TAIL))
         return _text(self._log.read())[-_TAIL:]
+
+    def kill(self) -> None:
+        """Have the child and all that it started ended; ``close`` waits for that."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._child.pid, signal.SIGKILL)
 
     def close(self, *, grace: float = 0.0) -> None:
         """End the child, at once or within ``grace`` seconds of SIGTERM."""

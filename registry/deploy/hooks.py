@@ -27,8 +27,6 @@ from shipway.registry.ledger import owner
 from shipway.registry.nouns import Json
 from shipway.registry.observe import Observer
 
-_LINES = 20  # of a hook's output that a message repeats
-
 
 def before(project: Project, plan: Plan, observer: Observer) -> None:
     """Run ``before_promote`` where there is one. Raises DeliveryError where it does not agree."""
@@ -103,9 +101,9 @@ def _run(
             finished = process.run(argv, cwd=project.root, timeout=hooks.timeout_s, stdin=told)
     except OSError as error:
         return DeliveryError(f"{what} can't be started.", why=f"{error.strerror}: {error.filename}")
-    tail = (finished.stdout + finished.stderr).strip().splitlines()[-_LINES:]
+    said = finished.last_lines()
     if finished.timed_out:
-        return DeliveryError(f"{what} did not end within {hooks.timeout_s:g} s.", why="\n".join(tail))
+        return DeliveryError(f"{what} did not end within {hooks.timeout_s:g} s.", why="\n".join(said))
     if finished.code != 0:
-        return DeliveryError(f"{what} failed.", why="\n".join([*tail, process.describe_exit(finished.code)]))
+        return DeliveryError(f"{what} failed.", why="\n".join([*said, process.describe_exit(finished.code)]))
     return None

@@ -217,9 +217,8 @@ def _run_check(folder: Path, manifest: Manifest) -> Json:
             why=f"{error.strerror}: {error.filename}",
             remedy="Install it ('shipway doctor' says how), or check the digests alone.",
         ) from error
-    lines = done.stdout.strip().splitlines()
     try:
-        verdict = json.loads(lines[-1]) if lines else {}
+        verdict = done.last_document()
     except ValueError:
         verdict = {}
     if done.code != 0 or not isinstance(verdict, dict) or verdict.get("passed") is not True:

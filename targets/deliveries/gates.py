@@ -27,7 +27,6 @@ Run = Callable[[str, Sequence[str], bytes], process.Finished]
 Raises DeliveryError where it can't be started or gives no answer in time.
 """
 TIMEOUT_S = 600  # seconds after which a gate counts as failed
-_LINES = 20  # of a gate's output that a message repeats
 
 
 def judge(
@@ -91,9 +90,8 @@ def run_check(where: str, manifest: Manifest, run: Run) -> Json:
     """Run the golden check in a placed release; return its verdict, one JSON object."""
     name = f"The golden check of {manifest.model}/{manifest.version} ({manifest.kind})"
     finished = run(name, manifest.check, b"")
-    lines = finished.stdout.strip().splitlines()
     try:
-        verdict = json.loads(lines[-1]) if lines else {}
+        verdict = finished.last_document()
         passed = finished.code == 0 and verdict["passed"] is True
     except (ValueError, KeyError, TypeError):
         verdict, passed = None, False
@@ -108,9 +106,8 @@ def run_check(where: str, manifest: Manifest, run: Run) -> Json:
 
 def judge_preflight(host: str, manifest: Manifest, finished: process.Finished) -> None:
     """Read a preflight's line of JSON. Raises DeliveryError where the bundle does not fit ``host``."""
-    lines = finished.stdout.strip().splitlines()
     try:
-        found = json.loads(lines[-1]) if lines else {}
+        found = finished.last_document()
         passed, problems = found["passed"] is True, "; ".join(found["problems"])
     except (ValueError, KeyError, TypeError):
         passed, problems = False, _tail(finished)
@@ -178,5 +175,4 @@ def _run_here(cwd: Path, name: str, argv: Sequence[str], stdin: bytes) -> proces
 
 
 def _tail(finished: process.Finished) -> str:
-    lines = (finished.stdout + finished.stderr).strip().splitlines()[-_LINES:]
-    return "\n".join([*lines, process.describe_exit(finished.code)])
+    return "\n".join([*finished.last_lines(), process.describe_exit(finished.code)])
