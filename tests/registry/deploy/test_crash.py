@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,16 @@ CASES: dict[str, tuple[Work, Work, int | None, int | None]] = {
 }
 
 
+def prepared(root: Path, number: int, prepare: Work, *, keep: int = 5) -> Project:
+    """A copy, one for each number, of a project on which ``prepare`` was called once."""
+    origin = root / "origin"
+    if not origin.exists():
+        origin.mkdir()
+        prepare(project_at(origin, keep=keep, gate="{}"))
+    shutil.copytree(origin, root / str(number))
+    return project_at(root / str(number), keep=keep, gate="{}")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
     name: str, tmp_path: Path, record_counts: Callable[[str, int], None]
@@ -81,8 +92,7 @@ def test_a_killed_command_leaves_old_or_new_whole_and_the_next_one_converges(
     prepare, work, old, new = CASES[name]
     tried = 0
     for point in itertools.count():
-        project = project_at(tmp_path / str(point), keep=1, gate="{}")
-        prepare(project)
+        project = prepared(tmp_path, point, prepare, keep=1)
         end = forked(lambda: work(project), die=change(point))  # noqa: B023
         if end == 0:
             break  # it made fewer changes than that: all points were tried
@@ -109,8 +119,7 @@ def test_recovery_can_be_killed_anywhere_too(
 ) -> None:
     """Kill a promote between its two pointers, then the next command at every point of its own."""
     for point in itertools.count():
-        project = project_at(tmp_path / str(point), gate="{}")
-        before_second(project)
+        project = prepared(tmp_path, point, before_second)
         assert forked(lambda: second(project), die=naming("current.json", nth=2)) == -9  # noqa: B023
         assert live_versions(project) == {"one": 2, "two": 1}
         end = forked(lambda: Site(project, "prod").recover(), die=change(point))  # noqa: B023
