@@ -108,7 +108,9 @@ def test_the_command_in_the_readme_runs_the_check(
     assert verdict["runs"] >= 3
     assert 0 < verdict["p50_ms"] <= verdict["p95_ms"]
     assert [(one["name"], one["passed"]) for one in verdict["outputs"]] == [("y", True)]
-    assert verdict["outputs"][0]["scale"] > 0
+    scale = verdict["outputs"][0]["scale"]
+    assert scale > 0
+    assert verdict["max_rel"] == pytest.approx(verdict["max_abs"] / scale)
     assert verify_bundle(moved, run=False).digest == manifest.digest  # the check left the bundle as it was
     listed = {file.path for file in manifest.files} | {"bundle.json"}
     assert {path.relative_to(moved).as_posix() for path in moved.rglob("*") if path.is_file()} == listed
@@ -123,6 +125,53 @@ def test_a_bundle_holds_model_golden_and_assets(kind: str, tiny: Any) -> None:
     for file in (*tiny.version.golden, *tiny.version.assets):
         assert manifest.file(file.path) == file
     assert [file.digest for file in manifest.files].count(graph.digest) == 1  # no second copy of the weights
+
+
+@each_kind
+def test_the_readme_tells_licences_and_versions(kind: str, tiny: Any, tmp_path: Path) -> None:
+    manifest = tiny.export(kind, tmp_path / "out")
+    readme = (tmp_path / "out" / "README.md").read_text("utf-8")
+    _, heading, licences = readme.partition("\n## Licences\n")
+    assert heading
+    assert f"ONNX Runtime {manifest.runtime['version']} is MIT-licensed" in licences
+    assert "Apache-2.0" in licences
+    holds_a_runtime = any(file.path.startswith("ort/") for file in manifest.files)
+    assert ("Permission is hereby granted, free of charge" in licences) == holds_a_runtime
+    assert f"version {manifest.version}" in readme.splitlines()[0]
+    assert f"opset {tiny.version.opset}, " in readme
+
+
+@pytest.mark.parametrize("kind", ["server-tensorrt", "jetson-ort"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"require_provider": "tensorrt"},
+            "TensorrtExecutionProvider is required, but CPUExecutionProvider is",
+        ),
+        (
+            {"providers": ["tensorrt", "cuda"]},
+            "None of TensorrtExecutionProvider, CUDAExecutionProvider is here",
+        ),
+        ({}, ""),
+    ],
+)
+def test_no_provider_is_replaced_in_silence(
+    kind: str,
+    options: dict[str, Any],
+    said: str,
+    tiny: Any,
+    tmp_path: Path,
+    run_check: Callable[..., Any],
+) -> None:
+    """Where deploy.yaml allows the CPU, as it does unasked, the check passes and names what is missing."""
+    manifest = tiny.export(kind, tmp_path / "out", **options)
+    done = run_check(tmp_path / "out", manifest)
+    verdict = json.loads(done.stdout)
+    assert (done.code, verdict["passed"]) == ((5, False) if said else (0, True))
+    assert said in verdict.get("problem", "")
+    if not said:
+        assert verdict["missing"] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
 
 
 @each_kind

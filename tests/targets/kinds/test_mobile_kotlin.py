@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import json
 import re
-import threading
-import time
-import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from jvm_scene import ANDROID, RUNTIME, Kotlin, compiled, kotlinc
+from shop_scene import Shop, served
 
 pytestmark = pytest.mark.real
 
@@ -92,93 +86,6 @@ def test_all_sources_compile_against_the_oldest_android_whatever_the_names(
 
 
 @dataclass
-class Shop:
-    """A destination over HTTP that misbehaves: ``faults`` says what happens to paths by their end."""
-
-    root: Path
-    faults: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-
-    def release(self, made: Any) -> Any:
-        manifest = made.build("mobile-ort")
-        home = self.root / "releases" / manifest.release_id
-        if not home.exists():
-            made.export("mobile-ort", home)
-        return manifest
-
-    def point(self, manifest: Any, serial: int) -> None:
-        pointer = {
-            "schema": 1,
-            "environment": "prod",
-            "target": "mobile",
-            "serial": serial,
-            "model": manifest.model,
-            "version": manifest.version,
-            "bundle": str(manifest.digest),
-            "release": manifest.release_id,
-            "path": f"releases/{manifest.release_id}/",
-        }
-        (self.root / "current.json").write_text(json.dumps(pointer))
-
-
-class Counter(http.server.BaseHTTPRequestHandler):
-    """Answers for a Shop."""
-
-    def __init__(self, shop: Shop, *arguments: Any) -> None:
-        self.shop = shop
-        super().__init__(*arguments)
-
-    def do_GET(self) -> None:
-        path = urllib.parse.unquote(self.path)
-        self.shop.asked.append(path)
-        fault = next((fault for end, fault in self.shop.faults.items() if path.endswith(end)), "")
-        file = self.shop.root / path.lstrip("/")
-        if fault == "refuse" or not file.is_file():
-            self.send_error(503 if fault else 404)
-            return
-        content = file.read_bytes()
-        sent = {
-            "truncate": content[: len(content) // 2],
-            "stall": content[: len(content) // 2],
-            "corrupt": bytes([content[0] ^ 1]) + content[1:],
-            "pad": content + b"\0" * 1000,
-        }.get(fault, content)
-        self.send_response(200)
-        self.send_header("Content-Length", str(max(len(content), len(sent))))
-        self.end_headers()
-        if fault == "drip":
-            self._drip(content)
-            return
-        self.wfile.write(sent)
-        self.wfile.flush()
-        if fault == "stall":
-            time.sleep(5)
-
-    def _drip(self, content: bytes) -> None:
-        """Never silent for long, and never done in time."""
-        try:
-            for byte in content:
-                self.wfile.write(bytes([byte]))
-                self.wfile.flush()
-                time.sleep(0.2)
-        except OSError:
-            pass  # the client has had enough
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def served(shop: Shop) -> Iterator[str]:
-    handler = functools.partial(Counter, shop)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/current.json"
-        server.shutdown()
-
-
-@dataclass
 class Phone:
     """An app whose updater looks at a shop."""
 
@@ -187,7 +94,7 @@ class Phone:
     folder: Path
     url: str
 
-    def update(self, patience: int = 1000, deadline: int = 60_000) -> Any:
+    def update(self, patience: int = 20_000, deadline: int = 60_000) -> Any:
         """Milliseconds. What the installed model computes is right, whatever has happened."""
         self.shop.asked.clear()
         answer = self.kotlin("update", self.url, self.folder, patience, deadline)
@@ -267,7 +174,7 @@ def test_the_old_model_stays_when_a_download_goes_wrong(
     phone.shop.point(second, 2)
     for path in ("model.onnx", "bundle.json"):
         phone.shop.faults = {path: fault}
-        answer = phone.update()
+        answer = phone.update(patience=3000 if fault == "stall" else 20_000)
         assert answer["how"] == "kept"
         assert re.search(FAULTS[fault], answer["why"]), answer["why"]
         assert (answer["now"]["serial"], answer["now"]["version"]) == (1, 1)
@@ -284,7 +191,7 @@ def test_the_old_model_stays_when_the_pointer_goes_wrong(
     phone.update()
     phone.shop.point(second, 2)
     phone.shop.faults = {"current.json": fault}
-    answer = phone.update(deadline=3000)
+    answer = phone.update(patience=3000, deadline=3000)  # that it is to be kept is sure, whatever is slow
     assert answer["how"] == "kept"
     assert answer["why"]
     assert answer["now"]["version"] == 1

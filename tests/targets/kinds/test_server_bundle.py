@@ -211,27 +211,6 @@ def test_triton_does_not_batch_a_fixed_model(make_version: Callable[..., Any], t
     assert "tensorrt" not in config
 
 
-def test_a_provider_that_must_be_there_fails_the_check(
-    tiny: Any, tmp_path: Path, run_check: Callable[..., Any]
-) -> None:
-    manifest = tiny.export("server-tensorrt", tmp_path / "out", require_provider="tensorrt")
-    done = run_check(tmp_path / "out", manifest)
-    assert done.code == 5
-    assert (
-        "TensorrtExecutionProvider is required, but CPUExecutionProvider"
-        in json.loads(done.stdout)["problem"]
-    )
-
-
-def test_nothing_falls_back_to_what_was_not_asked_for(
-    tiny: Any, tmp_path: Path, run_check: Callable[..., Any]
-) -> None:
-    manifest = tiny.export("server-tensorrt", tmp_path / "out", providers=["tensorrt", "cuda"])
-    done = run_check(tmp_path / "out", manifest)
-    assert done.code == 5
-    assert "None of TensorrtExecutionProvider, CUDAExecutionProvider" in json.loads(done.stdout)["problem"]
-
-
 @pytest.mark.parametrize(
     "shapes",
     [
