@@ -63,7 +63,11 @@ def load_text(text: str, root: Path, *, source: str = "deploy.yaml", lazy: bool 
             problems += [more for more in explain(error, DeployConfig, ()) if more.path not in known]
     if problems or config is None:
         raise _error(problems, found, source)
-    return Project(config, root, source, found.lines, hosts)
+    project = Project(config, root, source, found.lines, hosts)
+    if not lazy and project.templates is not None and not project.templates.is_dir():
+        # Else the built-in ones would stand in for all, and nobody would notice.
+        raise _error([Problem(("templates",), f"there is no folder {config.templates}")], found, source)
+    return project
 
 
 def _targets(found: Document, root: Path, source: str) -> tuple[dict[str, TargetConfig], list[Problem]]:

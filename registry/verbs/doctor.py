@@ -78,7 +78,9 @@ def doctor(
             )
         )
     if project is None:
-        what, remedy = (problem.what, problem.remedy) if problem else ("not read", "shipway init")
+        what, remedy = "not read", "shipway init"
+        if problem:
+            what, remedy = " ".join((problem.what, *problem.why.splitlines())), problem.remedy
         return [*findings, Finding("deploy.yaml", "broken", what, "everything", remedy)]
     findings.append(Finding("deploy.yaml", "ok", project.source, "everything"))
     findings += [_store(project), _registry(project), *_destinations(project)]

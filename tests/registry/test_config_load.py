@@ -308,10 +308,21 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
 
 
 def test_paths_start_at_the_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
     (tmp_path / "deploy.yaml").write_text(f"{HEAD}store: ./s\ntemplates: ./t\n")
     found = load(tmp_path / "deploy.yaml")
     assert found.store.objects.address == str(tmp_path / "s")
     assert found.templates == tmp_path / "t"
+
+
+def test_a_folder_of_templates_that_is_not_there(tmp_path: Path) -> None:
+    text = "project: acme\ntemplates: ./my-tempates\n"
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, tmp_path)
+    assert "deploy.yaml:2: templates: there is no folder my-tempates" in str(caught.value)
+    assert load_text(text, tmp_path, lazy=True).templates == tmp_path / "my-tempates"
+    (tmp_path / "my-tempates").mkdir()
+    assert load_text(text, tmp_path).templates == tmp_path / "my-tempates"
 
 
 def test_a_bucket_as_destination_or_store() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import records
 
 from shipway.registry import catalog
 from shipway.registry.config.load import load_text
@@ -25,20 +26,13 @@ def make(root: Path, text: str = TEXT) -> Project:
 
 def record(number: int, name: str = "ocr", content: bytes = b"model") -> ModelVersion:
     digest = Digest.of(content)
-    return ModelVersion(
+    return records.version(
         name=name,
         version=number,
         digest=digest,
         source=Digest.of(bytes([number]) + content),
-        toolchain="onnx",
-        opset=17,
-        ir=8,
         operators=("Add",),
-        inputs=(),
-        outputs=(),
-        links=(),
         variants=(Variant("fp32", (File("model.onnx", digest, len(content)),)),),
-        golden=(),
     )
 
 
@@ -59,6 +53,11 @@ def test_doctor_says_what_a_broken_file_means() -> None:
     assert finding(found, "deploy.yaml") == Finding(
         "deploy.yaml", "broken", "deploy.yaml:2: x: unknown key", "everything", "mend it"
     )
+    several = ConfigError(
+        "deploy.yaml has 2 errors.", why="deploy.yaml:2: x\ndeploy.yaml:5: y", remedy="mend it"
+    )
+    detail = finding(doctor(None, several), "deploy.yaml").detail
+    assert detail == "deploy.yaml has 2 errors. deploy.yaml:2: x deploy.yaml:5: y"
 
 
 def test_doctor_finds_a_store_that_cannot_be_written(tmp_path: Path) -> None:
