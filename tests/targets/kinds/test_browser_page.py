@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import http.client
+import json
 import shutil
 import socket
 import subprocess
@@ -22,8 +23,11 @@ from browser_scene import PATIENCE, Site, launched, report_of, served
 from onnx import TensorProto, helper
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from shipway.registry.nouns import File, TensorSpec, Variant
+from shipway.registry.config.load import load_text
+from shipway.registry.nouns import File, ModelRef, TensorSpec, Variant
+from shipway.registry.verbs.promote import promote
 from shipway.registry.verbs.report import write_report
+from shipway.registry.verbs.rollback import rollback
 from shipway.registry.verify import slice as golden
 
 pytestmark = pytest.mark.real
@@ -121,37 +125,63 @@ def test_the_second_visit_needs_no_network(
     page.wait_for_selector("#answer h3")
 
 
+CONFIG = """
+project: web
+store: made/store
+targets:
+  browser: {kind: browser-wasm}
+environments:
+  prod:
+    browser: {to: site}
+"""
+
+
 def test_a_page_follows_promotions_and_rollbacks_and_works_without_a_network(
-    make_version: Callable[..., Any], site: Site, page: Page, context: BrowserContext
+    make_in: Callable[..., Any],
+    tmp_path: Path,
+    site: Site,
+    page: Page,
+    context: BrowserContext,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    x, expected, manifests = [1, 2, 3, 4], {}, {}
+    """The site is the destination itself, as promote and rollback leave it."""
+    monkeypatch.setenv("SHIPWAY_MIRROR", "off")
+    x, expected = [1, 2, 3, 4], {}
     for number in (1, 2):
         weights = np.abs(np.random.default_rng(number).normal(size=(4, 3))).astype(np.float32)
-        made = make_version(version=number, weights=weights, golden_weights=weights)
-        manifests[number] = site.release(made)
+        make_in(tmp_path / "made", version=number, weights=weights, golden_weights=weights)
         expected[number] = np.array(x, np.float32) @ weights
-    first = manifests[1].release_id
-    shutil.copy(site.root / "releases" / first / "sw.js", site.root / "sw.js")
-    (site.root / "app.html").write_text("<!doctype html><title>An app</title>")
+    project = load_text(CONFIG, tmp_path)
+    pointer = site.root / "current.json"
+    acts: list[tuple[Callable[[], object], int]] = [
+        (lambda: promote(project, ModelRef.parse("tiny/1"), "prod"), 1),
+        (lambda: promote(project, ModelRef.parse("tiny/2"), "prod"), 2),
+        (lambda: rollback(project, "prod"), 1),
+    ]
+    stale, first = b"", ""
 
     def visit(page: Page) -> Any:
         page.goto(f"{site.url}/app.html")
         site.asked.clear()
         return page.evaluate(FOLLOW, [first, x])
 
-    for serial, number in ((1, 1), (2, 2), (3, 1)):
-        site.point(manifests[number], serial)
+    for serial, (act, number) in enumerate(acts, 1):
+        act()
+        if serial == 1:
+            first = json.loads(pointer.read_bytes())["release"]
+            shutil.copy(site.root / "releases" / first / "sw.js", site.root / "sw.js")
+            (site.root / "app.html").write_text("<!doctype html><title>An app</title>")
         seen = visit(page)
         assert (seen["version"], seen["pointer"]["serial"], seen["stale"]) == (number, serial, "")
         assert (seen["verified"], seen["offline"]) == (True, True)
         np.testing.assert_allclose(seen["y"], expected[number], rtol=1e-6)
         wasm = [path for path in site.asked if path.endswith(".wasm")]
-        assert len(wasm) == (
-            1 if serial == 1 else 0
-        )  # the runtime is kept by its digest, whatever the release
+        # The runtime is kept by its digest, whatever the release.
+        assert len(wasm) == (1 if serial == 1 else 0)
         assert any(path.endswith("model.onnx") for path in site.asked) is (serial < 3)
+        stale = pointer.read_bytes() if serial == 2 else stale
 
-    site.point(manifests[2], 2)  # a cache on the way gives an old answer
+    pointer.write_bytes(stale)  # a cache on the way gives an old answer
     seen = visit(page)
     assert (seen["version"], seen["pointer"]["serial"]) == (1, 3)
     assert "names serial 2, older than 3" in seen["stale"]
