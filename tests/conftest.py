@@ -1,4 +1,4 @@
-"""What every room's tests share."""
+"""What every room's tests share. The folder ``shared`` joins the path: its modules are imported by name."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from shipway.registry.convert import openmp
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent / "shared"))
 
 
 def load_script(name: str) -> ModuleType:
@@ -44,6 +45,14 @@ def ppocr_models() -> dict[str, Path]:
         **{key: root / path for key, path in models.NAMES.items()},
         "dictionary": root / models.DICTIONARY,
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut() -> Iterator[None]:
+    """Tests kill processes, not the machine: nothing needs to reach the disk, which takes most time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 _COUNTED = "counted: "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 
 from shipway.registry.cli import app
 from shipway.registry.config.load import load
@@ -48,14 +49,10 @@ def registered(store: Store, number: int) -> ModelVersion:
     golden = json.dumps({"schema": 1, "cases": [{"inputs": [tensor], "outputs": []}]}).encode()
     measure = OutputMeasure("y", 1e-7, 1e-7, 1.0, 1.0)
     links = (Link("paddle", "onnx", True, (measure,), Tolerance(1e-5, 1e-5)),)
-    version = ModelVersion(
-        name="ocr",
+    version = records.version(
         version=number,
         digest=model.digest,
         source=Digest.of(b"source %d" % number),
-        toolchain="onnx",
-        opset=17,
-        ir=8,
         operators=("Relu",),
         inputs=(TensorSpec("x", "float32", (1,)),),
         outputs=(TensorSpec("y", "float32", (1,)),),

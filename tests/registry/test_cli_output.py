@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+import records
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,14 +62,12 @@ def version(
     measure = OutputMeasure("out", 2.5e-7, 3e-7, 0.9999999, 0.85, top1=1.0)
     link = Link("paddle", "onnx", True, (measure,), Tolerance(1e-5, 1e-5))
     digest = Digest.of(content)
-    return ModelVersion(
+    return records.version(
         name="ocr-rec",
         version=number,
         digest=digest,
         source=Digest.of(b"s" + content),
         toolchain="paddle-3.2.2+paddle2onnx-2.0.1",
-        opset=17,
-        ir=8,
         operators=operators,
         inputs=(TensorSpec("x", "float32", ("N", 3, 48, "W")),),
         outputs=(TensorSpec("out", "float32", ("N", 6625)),),
@@ -294,24 +293,8 @@ def test_history_shows_who_when_and_why() -> None:
 
 
 def test_bundle_says_how_to_check_it_whatever_the_folder_is_called(tmp_path: Path) -> None:
-    from shipway.targets.manifest import Manifest
-
-    manifest = Manifest(
-        kind="jetson-ort",
-        model="ocr-rec",
-        version=1,
-        model_digest=Digest.of(b"m"),
-        precision="fp32",
-        files=(),
-        inputs=(),
-        outputs=(),
-        opset=17,
-        ir=8,
-        tolerance=Tolerance(1e-5, 1e-5),
-        check=("python3", "check.py"),
-        graph="model.onnx",
-    )
-    assert "cd 'my bundle' && python3 check.py" in plain(*tables.bundle(manifest, Path("my bundle")))
+    shown = plain(*tables.bundle(records.manifest(), Path("my bundle")))
+    assert "cd 'my bundle' && python3 check.py" in shown
 
 
 def seen(*blocks: str | Cell | Table, room: int, patch: pytest.MonkeyPatch) -> str:

@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 
 import pytest
+import records
 
 from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError
-from shipway.registry.nouns import Digest, File, ModelVersion, Tolerance
+from shipway.registry.nouns import Digest, File, ModelVersion
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.store import Store
-from shipway.targets.manifest import Manifest
 
 
 @pytest.fixture
@@ -22,38 +22,11 @@ def store(tmp_path: Path) -> Store:
 
 
 def a_version(number: int = 1, name: str = "ocr-rec") -> ModelVersion:
-    return ModelVersion(
+    return records.version(
         name=name,
         version=number,
         digest=Digest.of(f"graph {number}".encode()),
         source=Digest.of(f"source {number}".encode()),
-        toolchain="t",
-        opset=17,
-        ir=8,
-        operators=("Conv",),
-        inputs=(),
-        outputs=(),
-        links=(),
-        variants=(),
-        golden=(),
-    )
-
-
-def a_manifest(files: tuple[File, ...]) -> Manifest:
-    return Manifest(
-        kind="mobile-ort",
-        model="m",
-        version=1,
-        model_digest=Digest.of(b"m"),
-        precision="fp32",
-        files=files,
-        inputs=(),
-        outputs=(),
-        opset=17,
-        ir=8,
-        tolerance=Tolerance(0, 0),
-        check=("true",),
-        graph="model.onnx",
     )
 
 
@@ -81,7 +54,7 @@ def test_lost_content_is_not_found(store: Store) -> None:
 
 
 def test_a_bundle_is_named_by_its_bytes(store: Store) -> None:
-    manifest = a_manifest(())
+    manifest = records.manifest()
     with pytest.raises(NotFoundError):
         store.bundle(manifest.digest)
     store.add_bundle(manifest)
@@ -96,7 +69,7 @@ def test_a_remembered_build_counts_only_while_its_files_are_there(store: Store) 
     inputs = Digest.of(b"inputs")
     assert store.built(inputs) is None
     digest = store.add_bytes(b"file")
-    manifest = a_manifest((File("model.onnx", digest, 4),))
+    manifest = records.manifest((File("model.onnx", digest, 4),))
     store.remember_build(inputs, manifest)
     assert store.built(inputs) == manifest
     store.objects.delete(f"blobs/sha256/{digest.hex[:2]}/{digest.hex}")

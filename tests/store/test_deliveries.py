@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
+from records import pointer_to
 
 from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
-from shipway.registry.nouns import Digest, File, Tolerance
+from shipway.registry.nouns import Digest, File
 from shipway.registry.s3.bucket import Bucket, Patience, Service
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.s3 import S3Objects, origin
@@ -19,8 +21,7 @@ from shipway.registry.store.store import Store
 from shipway.targets.deliveries.base import Delivery
 from shipway.targets.deliveries.folder import FolderDelivery
 from shipway.targets.deliveries.s3 import S3Delivery
-from shipway.targets.manifest import Manifest
-from shipway.targets.steps import Command, Gate, Point, Pointer, Prune, Release, Reuse, Seal, Send, Stage
+from shipway.targets.steps import Command, Gate, Point, Prune, Release, Reuse, Seal, Send, Stage
 
 QUICK = Patience(pause=0.01, longest_pause=0.05)
 CONTENTS = {
@@ -30,6 +31,7 @@ CONTENTS = {
     "web/ort.wasm.br": b"compressed",
 }
 NEWER = {**CONTENTS, "labels.txt": b"c\n"}
+CHECK = ("python3", "-c", "open('labels.txt'); print('{\"passed\": true}')")
 
 
 @dataclass
@@ -137,29 +139,7 @@ def s3(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
 
 
 def release_of(store: Store, contents: dict[str, bytes], version: int = 1) -> Release:
-    listed = tuple(File(path, store.add_bytes(data), len(data)) for path, data in sorted(contents.items()))
-    return Release(
-        Manifest(
-            kind="jetson-ort",
-            model="ocr",
-            version=version,
-            model_digest=Digest.of(b"model"),
-            precision="fp32",
-            files=listed,
-            inputs=(),
-            outputs=(),
-            opset=17,
-            ir=8,
-            tolerance=Tolerance(1e-5, 1e-5),
-            check=("python3", "-c", "open('labels.txt'); print('{\"passed\": true}')"),
-            graph="model/graph.onnx",
-            executables=("run.sh",),
-        )
-    )
-
-
-def pointer_to(release: Release, serial: int = 1) -> Pointer:
-    return Pointer("prod", "one", serial, "ocr", release.manifest.version, release.bundle, release.id)
+    return records.release_of(store, contents, version, check=CHECK)
 
 
 def place(delivery: Delivery, release: Release) -> int:

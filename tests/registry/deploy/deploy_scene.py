@@ -10,6 +10,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))  # scripts use this module too
+
+import records
+
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.execute import Deployment, Watch, unwatched
@@ -18,7 +22,7 @@ from shipway.registry.errors import ConflictError, DeliveryError
 from shipway.registry.ledger import stack
 from shipway.registry.ledger.events import Place
 from shipway.registry.ledger.ledger import Ledger
-from shipway.registry.nouns import Digest, File, Tolerance
+from shipway.registry.nouns import Digest
 from shipway.targets.manifest import Manifest
 
 CONFIG = """
@@ -63,23 +67,11 @@ def bundle(
         "verdict": b"good" if good else b"bad",
         **(extra or {}),
     }
-    listed = []
-    for path, content in sorted(contents.items()):
-        listed.append(File(path, project.store.add_bytes(content), len(content)))
-    manifest = Manifest(
-        kind="jetson-ort",
+    manifest = records.manifest(
+        records.kept(project.store, contents),
         model=model,
         version=version,
         model_digest=Digest.of(f"{model} {version}".encode()),
-        precision="fp32",
-        files=tuple(listed),
-        inputs=(),
-        outputs=(),
-        opset=17,
-        ir=8,
-        tolerance=Tolerance(1e-5, 1e-5),
-        check=("python3", "check.py"),
-        graph="model/graph.onnx",
         executables=("check.py",),
     )
     project.store.add_bundle(manifest)

@@ -9,14 +9,14 @@ import pytest
 from deploy_scene import bundle
 from hypothesis import given
 from hypothesis import strategies as st
+from records import manifest
 
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.plan import Found, Plan, Seen, Wanted
 from shipway.registry.deploy.planning import plan_promotion
 from shipway.registry.deploy.waves import waves
-from shipway.registry.nouns import Digest, File, Tolerance
+from shipway.registry.nouns import Digest, File
 from shipway.targets.deliveries.base import AT_ONCE
-from shipway.targets.manifest import Manifest
 from shipway.targets.steps import (
     Command,
     Gate,
@@ -33,23 +33,7 @@ from shipway.targets.steps import (
 )
 
 FILES = tuple(File(name, Digest.of(name.encode()), 10) for name in ("a", "b", "c"))
-RELEASE = Release(
-    Manifest(
-        kind="jetson-ort",
-        model="ocr",
-        version=2,
-        model_digest=Digest.of(b"model"),
-        precision="fp32",
-        files=FILES,
-        inputs=(),
-        outputs=(),
-        opset=17,
-        ir=8,
-        tolerance=Tolerance(1e-5, 1e-5),
-        check=("python3", "check.py"),
-        graph="a",
-    )
-)
+RELEASE = Release(manifest(FILES, version=2, graph="a"))
 OLD = Pointer("prod", "one", 4, "ocr", 1, Digest.of(b"old"), "ocr-1-old")
 NEW = Pointer("prod", "one", 4, "ocr", 2, RELEASE.bundle, RELEASE.id)
 FOUND = Found(pointer=OLD, placed=False, releases=(OLD.release,))

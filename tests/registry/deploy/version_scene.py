@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
+import records
+
 from shipway.registry.config.project import Project
-from shipway.registry.nouns import (
-    Digest,
-    File,
-    Link,
-    ModelVersion,
-    OutputMeasure,
-    TensorSpec,
-    Tolerance,
-    Variant,
-)
+from shipway.registry.nouns import Digest, File, Link, ModelVersion, OutputMeasure, Tolerance, Variant
 
 
 def register(project: Project, number: int, *, name: str = "ocr", passed: bool = True) -> ModelVersion:
@@ -22,17 +15,11 @@ def register(project: Project, number: int, *, name: str = "ocr", passed: bool =
     slice_ = File("golden/golden.json", project.store.add_bytes(golden), len(golden))
     measure = OutputMeasure("y", 0.25, 0.5, 0.9, 0.5)
     link = Link("paddle", "onnx", passed, (measure,), Tolerance(1e-5, 1e-5))
-    version = ModelVersion(
+    version = records.version(
         name=name,
         version=number,
         digest=Digest.of(model),
         source=Digest.of(model + b" source"),
-        toolchain="none",
-        opset=17,
-        ir=8,
-        operators=("Conv",),
-        inputs=(TensorSpec("x", "float32", (1, 3)),),
-        outputs=(TensorSpec("y", "float32", (1, 3)),),
         links=(link,),
         variants=(Variant("fp32", (graph,)),),
         golden=(slice_,),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import records
 
 from shipway.registry.errors import UsageError
 from shipway.registry.nouns import Digest, File, Link, ModelVersion, OutputMeasure, Tolerance, Variant
@@ -33,10 +34,9 @@ def measured(errors: list[float]) -> Link:
 def version(link: Link, **extra: object) -> ModelVersion:
     digest = Digest.of(b"")
     files = (File("model.onnx", digest, 1234567),)
-    return ModelVersion(
-        name="net", version=3, digest=digest, source=digest, toolchain="t", opset=17, ir=8, operators=(),
-        inputs=(), outputs=(), links=(link,), variants=(Variant("fp32", files),), golden=(), extra=extra,
-    )  # fmt: skip
+    return records.version(
+        name="net", version=3, digest=digest, links=(link,), variants=(Variant("fp32", files),), extra=extra
+    )
 
 
 def test_a_histogram_counts_every_element_once() -> None:

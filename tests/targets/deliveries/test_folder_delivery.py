@@ -13,22 +13,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import records
+from records import pointer_to
 
 from shipway.registry import files
 from shipway.registry.errors import DeliveryError, IntegrityError
-from shipway.registry.nouns import Digest, File, Tolerance
+from shipway.registry.nouns import File
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.store import Store
 from shipway.targets.deliveries import copying
 from shipway.targets.deliveries.folder import FolderDelivery
 from shipway.targets.manifest import Manifest
-from shipway.targets.steps import Command, Gate, Point, Pointer, Prune, Release, Reuse, Seal, Send, Stage
+from shipway.targets.steps import Command, Gate, Point, Prune, Release, Reuse, Seal, Send, Stage
 
 CONTENTS = {
     "model/graph.onnx": b"graph" * 1000,
     "run.sh": b"#!/bin/sh\necho hello\n",
     "labels.txt": b"a\nb\n",
 }
+CHECK = ("python3", "-c", "print('{\"passed\": true}')")
 
 
 @pytest.fixture
@@ -46,31 +49,8 @@ def delivery(root: Path, store: Store) -> FolderDelivery:
     return FolderDelivery(root, store.open)
 
 
-def release_of(store: Store, contents: dict[str, bytes] | None = None, version: int = 1) -> Release:
-    contents = CONTENTS if contents is None else contents
-    listed = tuple(File(path, store.add_bytes(data), len(data)) for path, data in sorted(contents.items()))
-    return Release(
-        Manifest(
-            kind="jetson-ort",
-            model="ocr",
-            version=version,
-            model_digest=Digest.of(b"model"),
-            precision="fp32",
-            files=listed,
-            inputs=(),
-            outputs=(),
-            opset=17,
-            ir=8,
-            tolerance=Tolerance(1e-5, 1e-5),
-            check=("python3", "-c", "print('{\"passed\": true}')"),
-            graph="model/graph.onnx",
-            executables=("run.sh",) if "run.sh" in contents else (),
-        )
-    )
-
-
-def pointer_to(release: Release, serial: int = 1) -> Pointer:
-    return Pointer("prod", "one", serial, "ocr", release.manifest.version, release.bundle, release.id)
+def release_of(store: Store, contents: dict[str, bytes] = CONTENTS, version: int = 1) -> Release:
+    return records.release_of(store, contents, version, check=CHECK)
 
 
 def place(delivery: FolderDelivery, release: Release) -> int:
