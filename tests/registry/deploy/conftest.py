@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -19,12 +18,6 @@ from shipway.registry.config.project import Project
 def _no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test starts MLflow behind its own back; the mirror's tests set their own mode."""
     monkeypatch.setenv("SHIPWAY_MIRROR", "off")
-
-
-@pytest.fixture(autouse=True)
-def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests kill processes, not the machine: nothing needs to reach the disk, which takes most time."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

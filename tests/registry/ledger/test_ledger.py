@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,12 +35,6 @@ class CountingObjects(FolderObjects):
 
     def list(self, prefix: str) -> Iterator[str]:
         raise AssertionError("the ledger must not be listed")
-
-
-@pytest.fixture(autouse=True)
-def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing needs to reach the disk here, which takes most of the time."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
