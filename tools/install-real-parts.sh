@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 packages=(chromium curl jq iproute2 openssh-client openssh-server docker-compose maven nginx openjdk-17-jdk-headless postgresql
-  debootstrap qemu-user-static)
+  debootstrap qemu-user-static systemd)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -156,3 +156,19 @@ def test_the_unit_serves_the_live_release_as_one_word_each(tiny: Any, tmp_path: 
         " --follow 5\n"
     ) in unit
     assert re.search(r"^MemoryMax=2147483648$", unit, re.MULTILINE)
+
+
+@pytest.mark.real
+def test_systemd_knows_every_line_of_the_unit(tiny: Any, tmp_path: Path) -> None:
+    """Debian's systemd 252, which needs not run; a board with JetPack 5 has 245, one with 6 has 249."""
+    tiny.export("jetson-ort", tmp_path / "out", root='/opt/a b%$"c', memory="1GiB", host="::1")
+    unit = tmp_path / "out" / "shipway.service"
+
+    def verified() -> subprocess.CompletedProcess[str]:
+        argv = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit]
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    assert (verified().returncode, verified().stderr) == (0, "")
+    unit.write_text(unit.read_text().replace("MemoryMax=", "MemoryMost="))
+    assert verified().returncode != 0
+    assert "MemoryMost" in verified().stderr
