@@ -35,12 +35,17 @@ class Logged:
 
 
 def open_registry(uri: str) -> None:
-    """Connect, so that imports and a fresh database's migrations are over before anybody waits."""
+    """Connect and ask what will be asked, so that nobody waits for imports and a fresh database's migrations.
+
+    Nor for SQLAlchemy: it puts a query together once for each engine.
+    """
     with catalog.explained(uri):
         path = catalog.sqlite_path(uri)
         if path is not None and not path.exists():
             _make_database(path)
-        catalog.client_of(uri).search_registered_models(max_results=1)
+        client = catalog.client_of(uri)
+        _versions(client, "shipway", "")
+        client.get_experiment_by_name("shipway")
 
 
 def _make_database(path: Path) -> None:

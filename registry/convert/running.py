@@ -72,6 +72,11 @@ class Bench:
     def log(self) -> str:
         return self._worker.log() if self._worker is not None else ""
 
+    def dismiss(self) -> None:
+        """End the worker, for good, without waiting until it is gone."""
+        if self._worker is not None:
+            self._worker.kill()
+
     def close(self) -> None:
         if self._worker is not None:
             self._worker.close()
@@ -90,11 +95,11 @@ def heap() -> dict[str, str]:
     """What a child's environment says of its memory: what is freed is kept for what comes next.
 
     Otherwise the kernel gives a converter, which takes and frees hundreds of megabytes, each page anew and
-    empty: a fifth of its time. Other C libraries than GNU's do not read it; a user's own settings win.
+    empty. Other C libraries than GNU's do not read it, and a user's own settings win.
     """
     if "GLIBC_TUNABLES" in os.environ:
         return {}
-    kept = {"hugetlb": 1, "mmap_threshold": 32 << 20, "trim_threshold": 256 << 20}
+    kept = {"mmap_threshold": 32 << 20, "trim_threshold": 256 << 20}  # bytes
     return {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in kept.items())}
 
 

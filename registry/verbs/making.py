@@ -89,10 +89,10 @@ def verified(
     from shipway.registry.verify import branches, measure
 
     source = wish.source.copy_into(_made(work / "source"))
-    _import_early()
+    import_early()
     found = attempts.proved(wish, source, work, bench, clock)
     if bench is not None:
-        bench.close()  # its cores are wanted for what follows
+        bench.dismiss()  # its cores are wanted for what follows
     links = [found.link]
     folder = _made(work / "version")
     path = folder / "model.onnx"
@@ -150,7 +150,7 @@ def verified(
     return draft, folder, example
 
 
-def _import_early() -> None:
+def import_early() -> None:
     """Import what is needed later while the children are importing: then nobody waits for it."""
     from shipway.registry.convert import optimise, repairs  # noqa: F401
     from shipway.registry.verify import chain  # noqa: F401

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shipway.registry import catalog, room
+from shipway.registry import catalog, room, threads
 from shipway.registry.config.project import Project
 from shipway.registry.convert import openmp, running, toolchains
 from shipway.registry.convert.running import Bench
@@ -26,7 +26,7 @@ from shipway.registry.nouns import (
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.process import Worker, WorkerError
 from shipway.registry.verbs import scratch
-from shipway.registry.verbs.making import Clock, Wish, verified
+from shipway.registry.verbs.making import Clock, Wish, import_early, verified
 
 CATALOG_WORKER = "shipway.registry.catalog_worker"
 
@@ -61,6 +61,7 @@ def register(
     their content, harmless, and another registration may rely on them.
     """
     began = time.monotonic()
+    threads.no_spinning()
     clock = Clock(observer)
     with clock.phase("read"):
         wish = _read_wish(project, path, check_model_name(name), inputs, samples, assets, toolchain)
@@ -119,6 +120,8 @@ def _make(
 ) -> tuple[ModelVersion, bool]:
     with contextlib.ExitStack() as children:
         bench = children.enter_context(_paddle(wish, work)) if wish.chains else None
+        if bench is not None:
+            import_early()  # of all that is imported MLflow is needed last: its child is not to be in the way
         place = work / "mlflow"
         place.mkdir()
         logger = children.enter_context(Worker(CATALOG_WORKER, cwd=place, env=_scratch(place), grace=10.0))

@@ -146,6 +146,16 @@ def test_worker_within_its_memory(folder: Path) -> None:
         assert caught.value.kind == "MemoryError"
 
 
+def test_worker_that_is_killed_is_gone_before_it_is_closed(folder: Path) -> None:
+    with start(folder) as worker:
+        pid = worker.ask({"do": "where"})[2]
+        worker.send({"do": "hang"})
+        worker.kill()
+        assert gone(pid)
+        with pytest.raises(process.WorkerError, match="SIGKILL"):
+            worker.receive()
+
+
 def test_worker_undoes_when_its_parent_fails(folder: Path) -> None:
     def fail() -> None:
         with start(folder, grace=20.0) as worker:
