@@ -1,8 +1,8 @@
 """Files that come to the host, and files that it makes of what it holds. Part of ``on_host``."""
 
 import errno
-import hashlib
 import os
+import time
 from typing import Any, Dict, Optional
 
 from shipway.targets.deliveries.on_host_delta import follow
@@ -16,8 +16,11 @@ from shipway.targets.deliveries.on_host_files import (
     remove,
     sha_of,
 )
-from shipway.targets.deliveries.on_host_place import CHUNK, MANIFEST, Place, Refused
+from shipway.targets.deliveries.on_host_follower import Follower
+from shipway.targets.deliveries.on_host_place import MANIFEST, Place, Refused
 from shipway.targets.deliveries.on_host_wire import Wire
+
+PAST_NS = 1000000000  # how far a file's time is set back: further than two clocks of one host are apart
 
 
 class Intake(Place):
@@ -40,37 +43,35 @@ class Intake(Place):
             return {}
         remove(whole)
         try:
-            good = self.fill(part, sha, size, inline)
+            seen = self.fill(part, sha, size, inline)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 remove(self.uploads)  # room is what this host lacks
             raise
-        if not good:
+        if seen is None:
             os.unlink(part)
             raise Refused("digest", path=path)
         os.rename(part, whole)
-        return self.take(whole, release, path, mode)
+        self.know(self.take(whole, release, path, mode), sha, seen)
+        return {}
 
-    def fill(self, part: str, sha: str, size: int, inline: bool) -> bool:
-        """Whether ``part`` holds what it should once the rest of its bytes have come."""
-        digest, offset = hashlib.sha256(), 0
+    def fill(self, part: str, sha: str, size: int, inline: bool) -> Optional[os.stat_result]:
+        """What ``part`` is once the rest of its bytes have come; None where they are not what they should be.
+
+        Its digest is that of what is read back from it, from its first byte on, an earlier try's too.
+        """
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "r+b", buffering=0) as stream:
-            if not inline:
-                while True:
-                    data = stream.read(CHUNK)
-                    if not data or offset + len(data) > size:
-                        break
-                    digest.update(data)
-                    offset += len(data)
-                self.wire.say({"offset": offset})
+        with os.fdopen(descriptor, "r+b", buffering=0) as stream, Follower(descriptor) as follower:
+            offset = 0 if inline else min(os.fstat(descriptor).st_size, size)
+            stream.truncate(offset)
             stream.seek(offset)
-            stream.truncate()
+            follower.reach(offset)
+            if not inline:
+                self.wire.say({"offset": offset})
             failure: Optional[OSError] = None
             while offset < size:
                 data = self.wire.bytes(size - offset)
                 offset += len(data)
-                digest.update(data)
                 try:
                     while data and failure is None:
                         data = data[stream.write(data) :]
@@ -78,10 +79,16 @@ class Intake(Place):
                     failure = error  # the rest is on its way: take it in, then say so
                     if not inline:
                         raise
+                follower.reach(offset)
             if failure is not None:
                 raise failure
-            os.fsync(stream.fileno())
-        return digest.hexdigest() == sha
+            past = int(time.time() * 1e9) - PAST_NS
+            os.utime(
+                descriptor, ns=(past, past)
+            )  # so that whatever is written from now on shows, however soon
+            seen = os.fstat(descriptor)
+            os.fsync(descriptor)
+            return seen if follower.digest() == sha and seen.st_size == size else None
 
     def do_reuse(self, release: str, path: str, sha: str, size: int, mode: int = 0o644) -> Dict[str, Any]:
         """Copy a file from where this host has it; ``copied`` is False where it turns out to be damaged."""
@@ -132,7 +139,8 @@ class Intake(Place):
         whole = os.path.join(self.uploads, sha)
         given, made = whole + "." + sha_of(recipe)[:16] + ".part", whole + ".made.part"
         try:
-            good = self.fill(given, recipe, length, False) and self.make(made, source, given, sha, size)
+            good = self.fill(given, recipe, length, False) is not None
+            good = good and self.make(made, source, given, sha, size)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -160,8 +168,8 @@ class Intake(Place):
         except ValueError:
             return False
 
-    def take(self, source: str, release: str, path: str, mode: int) -> Dict[str, Any]:
-        """Put a file into the release being staged, or straight into a sealed one that it mends."""
+    def take(self, source: str, release: str, path: str, mode: int) -> str:
+        """Put a file into the release being staged, or straight into a sealed one that it mends; its path."""
         home = self.home(release)
         folder = home if is_folder(home) else os.path.join(self.staging, release)
         os.makedirs(folder, exist_ok=True)
@@ -171,5 +179,6 @@ class Intake(Place):
             part = os.path.join(self.uploads, "copy.part")
             copy(source, part)
         os.chmod(part, mode)
-        os.rename(part, make_way(folder, path))
-        return {}
+        target = make_way(folder, path)
+        os.rename(part, target)
+        return target

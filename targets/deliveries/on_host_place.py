@@ -141,7 +141,7 @@ class Place:
     def digest(self, path: str) -> str:
         """A file's sha256, computed once as long as the file stays as it is (see FolderDelivery)."""
         seen = os.lstat(path)
-        key = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+        key = key_of(seen)
         if key in self.digests:
             return self.digests[key]
         digest = hashlib.sha256()
@@ -151,6 +151,20 @@ class Place:
         if abs(time.time() * 1e9 - seen.st_ctime_ns) > TICK_NS:
             self.digests[key] = digest.hexdigest()
         return digest.hexdigest()
+
+    def know(self, path: str, sha: str, seen: os.stat_result) -> None:
+        """Note a digest that was just read back of the file that has come to ``path`` since, ``seen`` before.
+
+        Whoever wrote to it in between has changed its time, which was set back for that.
+        """
+        now = os.lstat(path)
+        if key_of(now)[:-1] == key_of(seen)[:-1]:
+            self.digests[key_of(now)] = sha
+
+
+def key_of(seen: os.stat_result) -> Tuple[int, ...]:
+    """What tells a file that stayed as it is; its ctime, which no one can set, comes last."""
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
 def link_to(deployment: str, release: str) -> str:

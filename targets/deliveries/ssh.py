@@ -1,9 +1,9 @@
 """A folder on a host as a destination, reached over SSH. The host needs a POSIX shell and python3, no more.
 
 What lies where on the host is in ``on_host``, which does there what must be done in one step. Rules: a file
-that arrived is checked by digest, and read back from disk before its release gets a name; ``current`` and the
-deployment that it stands for are replaced by one rename; whatever the connection was in the middle of can be
-asked for again.
+is read back and checked by digest as it arrives, and once more before its release gets a name if it changed
+in between; ``current`` and the deployment that it stands for are replaced by one rename; whatever the
+connection was in the middle of can be asked for again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A connection to one host and the helper (``on_host``) at its other end. Only this module imports asyncssh.
+"""A connection to one host and the helper (``on_host``) at its other end.
 
 Rules: a host is talked to only when its key is in a known_hosts file, whatever an SSH configuration says; no
 password is ever asked for or sent. What can be mended by connecting again is a ``CutError``; everything else
@@ -12,15 +12,13 @@ import base64
 import contextlib
 import hashlib
 import json
-import zlib
 from collections.abc import Awaitable
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeVar
 
 from shipway.registry.errors import ConfigError, DeliveryError
 from shipway.registry.nouns import Json
+from shipway.targets.deliveries import ssh_helper, ssh_library
 from shipway.targets.deliveries.base import OutOfReachError
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions, Traffic
 from shipway.targets.deliveries.ssh_answers import nonsense
@@ -29,16 +27,12 @@ if TYPE_CHECKING:
     import asyncssh
 
 _T = TypeVar("_T")
-_CHUNK = 1 << 17  # bytes read from a file at a time: asyncio warns of more writes to a dead socket
+_CHUNK = 1 << 18  # bytes read from a file at a time: asyncio warns of more writes to a dead socket
 _WINDOW = 1 << 21  # bytes the host may send before we answer
 _LINE = 1 << 24  # bytes that an answer may have
 _SHORTLY_S = 2.0  # for what is only of interest if it comes at once
 _GREETING = 1 << 16  # bytes that a talkative login may print before the helper speaks
-# The helper's modules, in the order in which they import each other.
-_HELPER = ("on_host_files", "on_host_place", "on_host_wire", "on_host_delta", "on_host_intake", "on_host")
 _USUAL = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
-# Preferred where the host has them: what processors have instructions for.
-_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 
 
 class Source(Protocol):
@@ -87,7 +81,7 @@ class Link:
             raise
 
     async def _connect(self, presented: list[asyncssh.SSHKey]) -> asyncssh.SSHClientConnection:
-        library = _asyncssh()
+        library = ssh_library.load()
 
         class Client(library.SSHClient):  # type: ignore[name-defined, misc]
             def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
@@ -103,17 +97,19 @@ class Link:
             wanted["client_keys"] = [str(key) for key in self._options.keys]
             wanted["agent_path"] = None
         silence = self._patience.silence
-        return await library.connect(  # type: ignore[no-any-return]
+        connection = await library.connect(
             self._address.host,
             client_factory=Client,
             known_hosts=self._known_hosts(),
-            encryption_algs=_CIPHERS,
+            encryption_algs="^" + ",".join(ssh_library.CIPHERS),
             connect_timeout=self._patience.connect,
             login_timeout=self._patience.login,
             keepalive_interval=silence / 3,
             keepalive_count_max=2,
             **wanted,
         )
+        ssh_library.spare(connection)
+        return connection  # type: ignore[no-any-return]
 
     def _known_hosts(self) -> bytes:
         files = [self._options.known_hosts] if self._options.known_hosts else map(Path, _USUAL)
@@ -130,12 +126,10 @@ class Link:
 
     async def _start_helper(self) -> None:
         assert self._connection is not None
-        helper = _helper(self._address.folder, self._token)
-        # No word of it is anybody's input, and any login shell takes it.
-        boot = f"import sys,zlib;exec(zlib.decompress(sys.stdin.buffer.read({len(helper)})))"
+        helper = ssh_helper.program(self._address.folder, self._token)
         try:
             self._process = await self._connection.create_process(
-                f"python3 -IS -c '{boot}'", encoding=None, window=_WINDOW
+                ssh_helper.boot(helper), encoding=None, window=_WINDOW
             )
         except Exception as error:
             raise self._explained(error, []) from error
@@ -144,7 +138,7 @@ class Link:
         while True:
             line = await self._line(limit=_GREETING)
             seen += line
-            if line.startswith(_magic()):
+            if line.startswith(ssh_helper.greeting()):
                 return
             if not line.endswith(b"\n") or len(seen) > _GREETING:
                 raise await self._no_helper(seen)
@@ -279,7 +273,7 @@ class Link:
                 connection.abort()
 
     def _explained(self, error: Exception, presented: list[asyncssh.SSHKey]) -> Exception:
-        asyncssh = _asyncssh()
+        asyncssh = ssh_library.load()
         if isinstance(error, CutError | DeliveryError | ConfigError):
             return error
         if isinstance(error, asyncssh.HostKeyNotVerifiable):
@@ -313,7 +307,7 @@ class Link:
         port = self._address.port or 22
         name = self._address.host if port == 22 else f"[{self._address.host}]:{port}"
         file = self._options.known_hosts or "~/.ssh/known_hosts"
-        known = _asyncssh().match_known_hosts(self._known_hosts(), self._address.host, "", port)[0]
+        known = ssh_library.load().match_known_hosts(self._known_hosts(), self._address.host, "", port)[0]
         shown = f"It shows {_fingerprint(presented[0])}. " if presented else ""
         if known:
             wanted = ", ".join(map(_fingerprint, known))
@@ -339,38 +333,3 @@ def _shown(data: bytes) -> str:
     """Bytes from a host, fit for a terminal."""
     text = data.decode("utf-8", errors="replace").strip()[-500:]
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
-
-
-@cache
-def _source() -> str:
-    """The helper's modules, each under the name by which the next one imports it."""
-    package = "shipway.targets.deliveries"
-    parts = ["import sys, types"]
-    for name in _HELPER:
-        text = resources.files(package).joinpath(f"{name}.py").read_text(encoding="utf-8")
-        parts.append(f"module = sys.modules[{package + '.' + name!r}] = types.ModuleType({name!r})")
-        parts.append(f"exec(compile({text!r}, {name!r}, 'exec'), module.__dict__)")
-    return "\n".join(parts)
-
-
-def _helper(folder: str, token: str) -> bytes:
-    """The helper as it is sent: compressed, and started on its folder."""
-    return zlib.compress(f"{_source()}\nmodule.main({folder!r}, {token!r})\n".encode(), 9)
-
-
-def _magic() -> bytes:
-    from shipway.targets.deliveries import on_host
-
-    return on_host.MAGIC.encode()
-
-
-def _asyncssh() -> Any:
-    try:
-        import asyncssh
-    except ImportError as error:
-        raise ConfigError(
-            "ssh:// needs the package asyncssh, which is not installed.",
-            why=str(error),
-            remedy="Install it: pip install 'shipway[ssh]'.",
-        ) from error
-    return asyncssh
