@@ -291,7 +291,8 @@ def test_a_reader_that_went_away_is_no_traceback(project: Path) -> None:
 
 def test_json_is_json_where_the_locale_has_no_utf_8(project: Path) -> None:
     (project / "部署.yaml").write_text(PROJECT.replace("acme", "acme"))
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    # Names of files are UTF-8, whatever the locale of whoever runs the tests; what is printed is not.
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     script = "import sys; from shipway.registry.cli.app import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", script, "status", "--json", "--config", "部署.yam"],

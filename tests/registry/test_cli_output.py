@@ -237,7 +237,8 @@ def healthy(number: int, **more: object) -> TargetStatus:
     return TargetStatus(**{**values, **more})  # type: ignore[arg-type]
 
 
-def test_status_marks_skew_health_and_readiness() -> None:
+def test_status_marks_skew_health_and_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     found = {
         "staging": {"server": TargetStatus()},
         "prod": {
