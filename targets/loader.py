@@ -1,7 +1,12 @@
-"""Finds target kinds by their entry points (group ``shipway.targets``). Imports only what is asked for."""
+"""Finds target kinds by their entry points (group ``shipway.targets``). Imports only what is asked for.
+
+The four that are built in are known without asking: reading entry points takes a tenth of a short command.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,11 +17,18 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "shipway.targets"
+BUILT_IN: Mapping[str, tuple[str, str]] = {
+    "server-tensorrt": ("shipway.targets.server_tensorrt", "ServerTensorRT"),
+    "jetson-ort": ("shipway.targets.jetson_ort", "JetsonOrt"),
+    "mobile-ort": ("shipway.targets.mobile_ort", "MobileOrt"),
+    "browser-wasm": ("shipway.targets.browser_wasm", "BrowserWasm"),
+}
+"""Module and class of each kind that comes with shipway, as in pyproject.toml."""
 
 
 @cache
 def _found() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points  # a twentieth of a status, which needs no kind
+    from importlib.metadata import entry_points  # brings much with it
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
@@ -28,6 +40,9 @@ def kinds() -> tuple[str, ...]:
 
 def load_kind(kind: str) -> type[Target]:
     """The class of ``kind``. Raises ConfigError where there is none, or where it can't be imported."""
+    if kind in BUILT_IN:
+        module, name = BUILT_IN[kind]
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
     entry = _found().get(kind)
     if entry is None:
         raise ConfigError(

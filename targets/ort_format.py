@@ -10,7 +10,6 @@ one store gives one bundle anyway.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -32,6 +31,8 @@ _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
 def converter(wanted: str) -> str:
     """The version of the converter installed here; ConfigError where it is not of release ``wanted``."""
+    import importlib.metadata  # brings much with it
+
     for package in _PACKAGES:
         try:
             found = importlib.metadata.version(package)

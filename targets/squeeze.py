@@ -7,7 +7,6 @@ make and go into every bundle, so they are kept below ``$SHIPWAY_CACHE``.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 from pathlib import Path
 
@@ -24,7 +23,9 @@ _WINDOW = 24  # bits, the largest that every browser takes
 
 def release() -> str:
     """The library's version: another one may write other bytes."""
-    return importlib.metadata.version("brotli")
+    import brotli
+
+    return str(brotli.__version__)
 
 
 def copy(content: bytes, quality: int, *, keep: bool = False) -> bytes | None:

@@ -107,6 +107,7 @@ def _metadata_later() -> Iterator[None]:
 
     stand_in.__dict__.update(entry_points=entry_points, __getattr__=other)
     sys.modules[name] = stand_in
+    importlib.metadata = stand_in  # what who imports it by that name meanwhile goes on to use
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ calls this 'racy').
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -16,6 +17,7 @@ from shipway.registry import files
 from shipway.registry.nouns import Digest
 
 TICK_NS = 20_000_000  # longer than a tick of the clock that stamps files
+_LARGE = 1 << 24  # bytes: what takes longer to read than a thread takes to start
 _Key = tuple[int, ...]
 
 
@@ -41,10 +43,24 @@ class Digests:
                     self._found[key] = known
         return known
 
+    def ahead(self, path: Path) -> None:
+        """Begin to read ``path`` beside what is done until ``of`` is asked, if it is large and not known."""
+        seen = path.lstat()
+        if seen.st_size >= _LARGE and _key(seen) not in self._found:
+            threading.Thread(target=self._try, args=(path,), name="shipway-digest", daemon=True).start()
+
+    def _try(self, path: Path) -> None:
+        with contextlib.suppress(OSError):  # whoever asks for the digest meets it
+            self.of(path)
+
     def know(self, path: Path, digest: Digest) -> None:
         """``path`` was just given its name, and what is in it was held against ``digest`` before that."""
         seen = path.lstat()
-        if abs(time.time_ns() - seen.st_mtime_ns) > TICK_NS:  # or a later write might show in no time
+        young = TICK_NS - abs(time.time_ns() - seen.st_mtime_ns)  # a later write might show in no time
+        if young >= 0 and seen.st_size >= _LARGE:
+            time.sleep((young + 1) / 1e9)  # less than it takes to read it once more
+            young = -1
+        if young < 0:
             self._found[_key(seen)] = digest
 
 

@@ -111,10 +111,13 @@ class FolderDelivery:
         part = self._hidden / f"{release.id}.part"
         self._hidden.mkdir(parents=True, exist_ok=True)
         try:
+            self._digests.ahead(source)
             copying.copy(source, part, mode=_mode(release.manifest, file.path))
             # Four targets read the source once; what each wrote is held against it byte by byte.
             if not copying.same(source, part) or self._digests.of(source) != file.digest:
                 raise self._spoilt(file, source)
+            if folder != self._staged(release.id):
+                copying.sync(part)  # of a release that has its name; of others all is synced when they get it
             path = make_way(folder, file.path)
             part.replace(path)
             self._digests.know(path, file.digest)
@@ -133,7 +136,7 @@ class FolderDelivery:
             copying.sync_tree(staged)
             self._releases.mkdir(parents=True, exist_ok=True)
             staged.rename(home)
-        copying.sync_tree(self._releases, depth=0)
+        copying.sync(self._releases)
         self.clear(release.id)
         return sent
 
@@ -169,7 +172,7 @@ class FolderDelivery:
         self._hidden.mkdir(parents=True, exist_ok=True)
         copying.write(part, content, mode=0o644)
         part.replace(path)
-        copying.sync_tree(path.parent, depth=0)
+        copying.sync(path.parent)
 
     def _prune(self, name: str) -> None:
         pointer = self.pointer()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 
 import pytest
 
@@ -17,6 +17,13 @@ def test_an_unknown_kind_lists_the_known_ones() -> None:
         loader.load_kind("fpga")
     assert "browser-wasm" in caught.value.why
     assert "server-tensorrt" in caught.value.why
+
+
+def test_what_is_built_in_is_what_the_package_says() -> None:
+    said = {entry.name: (entry.module, entry.attr) for entry in entry_points(group=loader.GROUP)}
+    assert said.items() >= loader.BUILT_IN.items()
+    for kind in loader.BUILT_IN:
+        assert loader.load_kind(kind).kind == kind
 
 
 @pytest.mark.parametrize(

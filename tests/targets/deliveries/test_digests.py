@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -75,6 +76,39 @@ def test_what_was_written_just_now_can_not_be_known(tmp_path: Path, monkeypatch:
     path.write_bytes(b"one")
     digests.know(path, Digest.of(b"other"))
     assert digests.of(path) == Digest.of(b"one")
+
+
+def test_what_was_begun_ahead_is_read_once(tmp_path: Path, reads: list[Path]) -> None:
+    path, digests = _settled(tmp_path / "file", bytes(20_000_000)), Digests()
+    digests.ahead(path)
+    assert digests.of(path) == Digest.of(bytes(20_000_000))
+    digests.ahead(path)
+    assert reads == [path]
+
+
+def test_what_can_not_be_read_ahead_is_met_by_who_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, digests = _settled(tmp_path / "file", bytes(20_000_000)), Digests()
+
+    def broken(path: Path) -> Digest:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(files, "digest_of", broken)
+    digests.ahead(path)
+    with pytest.raises(OSError, match="broken"):
+        digests.of(path)
+    for thread in threading.enumerate():
+        if thread.name == "shipway-digest":
+            thread.join()
+
+
+def test_a_large_file_written_just_now_is_known_once_it_can_be(tmp_path: Path, reads: list[Path]) -> None:
+    path, digests = tmp_path / "file", Digests()
+    path.write_bytes(bytes(20_000_000))
+    digests.know(path, Digest.of(b"as it was told"))
+    assert digests.of(path) == Digest.of(b"as it was told")
+    assert reads == []
 
 
 def test_of_several_threads_one_reads(tmp_path: Path, reads: list[Path]) -> None:

@@ -1,0 +1,140 @@
+"""What is on disk when: all of a release before it gets its name, though none of its files is waited for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shipway.registry.nouns import Digest, File, Tolerance
+from shipway.registry.store.folder import FolderObjects
+from shipway.registry.store.store import Store
+from shipway.targets.deliveries import copying
+from shipway.targets.deliveries.folder import FolderDelivery
+from shipway.targets.manifest import Manifest
+from shipway.targets.steps import Release, Seal, Send, Stage
+
+DEEP = "a/b/c/d/e/f/g/h/i/j/k"
+CONTENTS = {"model/graph.onnx": b"graph" * 1000, "labels.txt": b"a\nb\n", DEEP: b"deep"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Release:
+    store = Store(FolderObjects(tmp_path / "store"))
+    manifest = Manifest(
+        kind="jetson-ort",
+        model="ocr",
+        version=1,
+        model_digest=Digest.of(b"model"),
+        precision="fp32",
+        files=tuple(File(path, store.add_bytes(data), len(data)) for path, data in sorted(CONTENTS.items())),
+        inputs=(),
+        outputs=(),
+        opset=17,
+        ir=8,
+        tolerance=Tolerance(1e-5, 1e-5),
+        check=("true",),
+        graph="model/graph.onnx",
+    )
+    return Release(manifest)
+
+
+@pytest.fixture
+def delivery(root: Path, tmp_path: Path) -> FolderDelivery:
+    return FolderDelivery(root, Store(FolderObjects(tmp_path / "store")).open)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The inodes that were put on disk so far."""
+    inodes: set[int] = set()
+    real = os.fsync
+
+    def noting(descriptor: int) -> None:
+        real(descriptor)
+        inodes.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    return inodes
+
+
+def _place(delivery: FolderDelivery, release: Release) -> None:
+    sends = [Send(release, file) for file in release.manifest.files]
+    for step in [Stage(release), *sends, Seal(release)]:
+        delivery.perform(step)
+
+
+def test_all_of_a_release_is_on_disk_before_it_gets_its_name(
+    delivery: FolderDelivery,
+    release: Release,
+    root: Path,
+    synced: set[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, named = Path.rename, []
+
+    def checking(path: Path, target: Path) -> Path:
+        inside = [path, *path.rglob("*")]
+        assert {path / DEEP, path / "model", path / "bundle.json"} <= set(inside)
+        assert {one.stat().st_ino for one in inside} <= synced
+        named.append(target.name)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", checking)
+    _place(delivery, release)
+    assert named == [release.id]
+    assert (root / "releases").stat().st_ino in synced
+
+
+def test_a_file_that_replaces_a_damaged_one_is_on_disk_before_it_does(
+    delivery: FolderDelivery,
+    release: Release,
+    root: Path,
+    synced: set[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _place(delivery, release)
+    damaged = root / "releases" / release.id / "model/graph.onnx"
+    damaged.write_bytes(damaged.read_bytes().upper())
+    real, replaced = Path.replace, []
+
+    def checking(path: Path, target: Path) -> Path:
+        assert path.stat().st_ino in synced
+        replaced.append(target.name)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", checking)
+    delivery.perform(Seal(release))
+    assert replaced == ["graph.onnx"]
+    assert delivery.audit(release.manifest).whole
+
+
+def test_a_tree_with_links_is_put_on_disk_without_following_them(tmp_path: Path, synced: set[int]) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(b"x")
+    (tmp_path / "elsewhere").write_bytes(b"y")
+    (tmp_path / "tree/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "tree/lost").symlink_to(tmp_path / "nowhere")
+    copying.sync_tree(tmp_path / "tree")
+    assert synced == {path.stat().st_ino for path in (tmp_path / "tree", tmp_path / "tree/file")}
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"y" * 3_000_000])
+def test_a_copy_needs_none_of_the_calls_that_make_it_faster(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    copying.copy(source, tmp_path / "with", mode=0o600)
+    monkeypatch.setattr(copying, "_system", lambda name: None)
+    copying.copy(source, tmp_path / "without", mode=0o600)
+    monkeypatch.setattr(copying, "_system", lambda name: lambda *arguments: -1)
+    copying.copy(source, tmp_path / "refused", mode=0o600)
+    for name in ("with", "without", "refused"):
+        assert (tmp_path / name).read_bytes() == content
