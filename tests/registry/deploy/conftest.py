@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from deploy_scene import project_at
 
+from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 
 
@@ -23,3 +24,27 @@ def _no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return project_at(tmp_path)
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Project:
+    """Two environments, one after the other, without gates."""
+    return load_text(
+        """
+project: scene
+store: store
+targets:
+  one: {kind: jetson-ort}
+  two: {kind: jetson-ort}
+environments:
+  staging:
+    one: {to: out/staging/one}
+  prod:
+    after: staging
+    one: {to: out/prod/one}
+    two: {to: out/prod/two}
+  lab:
+    one: {to: out/lab/one}
+""",
+        tmp_path,
+    )

@@ -221,3 +221,7 @@ def arm(die: Moment) -> None:
 
 def place(target: str, environment: str = "prod") -> Place:
     return Place(environment, target)
+
+
+def outcomes(project: Project, target: str = "one") -> list[str]:
+    return [event.outcome for event in Ledger(project.store.objects).events(place(target))][::-1]

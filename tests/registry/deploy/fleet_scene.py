@@ -11,10 +11,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import ClassVar
 
+from deploy_scene import bundle, place
+
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
+from shipway.registry.deploy.execute import Deployment, Watch, unwatched
+from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import DeliveryError
+from shipway.registry.ledger.events import Event
+from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.nouns import File
+from shipway.registry.observe import Confirm
+from shipway.registry.verbs.status import TargetStatus, look
 from shipway.targets.deliveries.base import Delivery, Fetch, OutOfReachError
 from shipway.targets.deliveries.fleet import Fleet
 from shipway.targets.deliveries.folder import CURRENT, FolderDelivery
@@ -35,6 +43,9 @@ environments:
       keep: 1
       {more}
 """
+
+TOLERANT = "waves: [1, 2, '100%']\n      failures: 2"
+"""What stands in place of ``more`` where two hosts may fail."""
 
 
 class FolderHost(FolderDelivery):
@@ -164,3 +175,33 @@ def faults(project: FleetProject, **wrong: str) -> Iterator[None]:
     yield
     for name in wrong:
         project.mend(name)
+
+
+def promote(
+    project: FleetProject,
+    version: int,
+    *,
+    good: bool = True,
+    targets: tuple[str, ...] = ("boards",),
+    confirm: Confirm | None = None,
+    watch: Watch = unwatched,
+) -> Deployment:
+    """What ``promote`` does once the bundle is built; the fleet's part."""
+    site = Site(project, "prod", targets)
+    site.recover()
+    manifest = bundle(project, version, good=good)
+    plan = site.plan("promote", {target: Goal(manifest) for target in site.targets})
+    done = site.carry_out(plan, confirm=confirm, watch=watch)
+    return next(one for one in done if one.target == "boards")
+
+
+def newest(project: FleetProject) -> Event:
+    return next(iter(Ledger(project.store.objects).events(place("boards"))))
+
+
+def ends(done: Deployment) -> dict[str, str]:
+    return {host.host: host.outcome for host in done.hosts}
+
+
+def state(project: FleetProject) -> TargetStatus:
+    return look(project, "prod", "boards")

@@ -1,12 +1,10 @@
-"""Promote and rollback on real folders: what fails is undone everywhere, and the ledger tells the truth."""
+"""Promote on real folders: what fails is undone everywhere, and the ledger tells the truth."""
 
 from __future__ import annotations
 
-import contextlib
 import resource
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from deploy_scene import (
     files_of,
     forked,
     live_versions,
+    outcomes,
     place,
     pointers,
     project_at,
@@ -29,9 +28,6 @@ from shipway.registry.deploy.plan import Task
 from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import ConfigError, DeliveryError, NotFoundError
 from shipway.registry.ledger.ledger import Ledger
-from shipway.registry.observe import SILENT, Advance
-from shipway.registry.store.folder import FolderObjects
-from shipway.registry.store.store import Store
 from shipway.registry.verbs.rollback import rollback
 from shipway.targets.deliveries.folder import FolderDelivery
 from shipway.targets.steps import Gate, Point, Step
@@ -39,127 +35,6 @@ from shipway.targets.steps import Gate, Point, Step
 
 def releases(project: Project, target: str = "one") -> set[str]:
     return set(Site(project, "prod").delivery(place(target)).releases())
-
-
-def outcomes(project: Project, target: str = "one") -> list[str]:
-    return [event.outcome for event in Ledger(project.store.objects).events(place(target))][::-1]
-
-
-def test_promote_promote_rollback(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    put_live(project, bundle(project, 2))
-    assert pointers(project) == {"one": (2, 2), "two": (2, 2)}
-    done = rollback(project, "prod", reason="it flickers")
-    assert [(d.target, d.serial, d.version, d.outcome, d.bytes_sent) for d in done.deployments] == [
-        ("one", 3, 1, "live", done.deployments[0].bytes_sent),
-        ("two", 3, 1, "live", done.deployments[1].bytes_sent),
-    ]
-    assert all(deployment.bytes_sent < 1000 for deployment in done.deployments)  # nothing but the pointer
-    assert pointers(project) == {"one": (3, 1), "two": (3, 1)}
-    event = next(iter(Ledger(project.store.objects).events(place("one"))))
-    assert (event.started.kind, event.started.restores, event.started.reason) == (
-        "rollback",
-        1,
-        "it flickers",
-    )
-    assert_ledger_is_sound(project)
-    assert_live_is_whole(project)
-    assert_nothing_left(project)
-
-
-def test_rolling_back_twice_goes_further_back_and_then_says_there_is_nothing(project: Project) -> None:
-    for version in (1, 2, 3):
-        put_live(project, bundle(project, version))
-    rollback(project, "prod")
-    assert live_versions(project) == {"one": 2, "two": 2}
-    rollback(project, "prod")
-    assert live_versions(project) == {"one": 1, "two": 1}
-    before = files_of(project.root)
-    with pytest.raises(NotFoundError, match="nothing to roll back to"):
-        rollback(project, "prod")
-    assert files_of(project.root) == before
-
-
-def test_rollback_to_a_version(project: Project) -> None:
-    for version in (1, 2, 3):
-        put_live(project, bundle(project, version))
-    rollback(project, "prod", to_version=1)
-    assert live_versions(project) == {"one": 1, "two": 1}
-    rollback(project, "prod", to_version=2)
-    assert live_versions(project) == {"one": 2, "two": 2}
-    unchanged = rollback(project, "prod", to_version=2)
-    assert {deployment.outcome for deployment in unchanged.deployments} == {"unchanged"}
-    with pytest.raises(NotFoundError, match="nothing to roll back to"):
-        rollback(project, "prod", to_version=9)
-    assert_ledger_is_sound(project)
-
-
-def test_a_version_that_failed_is_no_version_to_go_back_to(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    with pytest.raises(DeliveryError):
-        put_live(project, bundle(project, 2, good=False))
-    put_live(project, bundle(project, 3))
-    with pytest.raises(NotFoundError):
-        rollback(project, "prod", to_version=2)
-    rollback(project, "prod")
-    assert live_versions(project) == {"one": 1, "two": 1}
-
-
-def test_rollback_names_the_targets_that_have_nothing(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    put_live(project, bundle(project, 2), targets=["two"])
-    with pytest.raises(NotFoundError) as caught:
-        rollback(project, "prod")
-    assert "one" in caught.value.why
-    assert "--target two" in caught.value.remedy
-    rollback(project, "prod", targets=["two"])
-    assert live_versions(project) == {"one": 1, "two": 1}
-
-
-def test_rollback_passes_over_targets_that_never_had_anything(project: Project) -> None:
-    put_live(project, bundle(project, 1), targets=["one"])
-    put_live(project, bundle(project, 2), targets=["one"])
-    rollback(project, "prod")
-    assert live_versions(project) == {"one": 1, "two": None}
-
-
-def test_rollback_refuses_a_named_target_that_never_had_anything(project: Project) -> None:
-    put_live(project, bundle(project, 1), targets=["one"])
-    put_live(project, bundle(project, 2), targets=["one"])
-    before = files_of(project.root)
-    for to_version in (None, 1):
-        with pytest.raises(NotFoundError, match="nothing to roll back to") as caught:
-            rollback(project, "prod", targets=["one", "two"], to_version=to_version)
-        assert caught.value.why.endswith(": two.")
-        assert caught.value.remedy.endswith("--target one")
-    assert files_of(project.root) == before
-
-
-def test_rollback_of_nothing(project: Project) -> None:
-    with pytest.raises(NotFoundError, match="nothing to roll back to in prod"):
-        rollback(project, "prod")
-    assert not (project.root / "out").exists()
-
-
-def test_rollback_needs_neither_the_model_nor_its_files_in_the_store(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    put_live(project, bundle(project, 2))
-    shutil.rmtree(project.root / "store/blobs")
-    rollback(project, "prod")
-    assert live_versions(project) == {"one": 1, "two": 1}
-    assert_live_is_whole(project)
-
-
-def test_rollback_repairs_a_candidate_that_was_damaged(project: Project) -> None:
-    first = bundle(project, 1)
-    put_live(project, first)
-    put_live(project, bundle(project, 2))
-    (project.root / "out/prod/one/releases" / first.release_id / "model/graph.onnx").write_bytes(b"?")
-    shutil.rmtree(project.root / "out/prod/two/releases" / first.release_id)
-    rollback(project, "prod")
-    assert live_versions(project) == {"one": 1, "two": 1}
-    assert_live_is_whole(project)
-    assert_nothing_left(project)
 
 
 def test_promoting_what_is_live_changes_nothing(project: Project) -> None:
@@ -393,142 +268,6 @@ def test_a_dry_run_touches_nothing(project: Project) -> None:
     site = Site(project, "prod")
     assert site.plan("promote", {"one": Goal(bundle(project, 1))}).tasks
     assert files_of(project.root) == before
-
-
-class FullStore(FolderObjects):
-    """A store whose disk is full from the ``good``-th outcome on, or from the ``good``-th claim on."""
-
-    good = 99
-    what = "outcome.json"
-
-    def create(self, key: str, data: bytes) -> bool:
-        if key.endswith(self.what):
-            if self.good == 0:
-                raise DeliveryError("The store is full.")
-            self.good -= 1
-        return super().create(key, data)
-
-
-def with_full_store(project: Project, good: int, what: str) -> FullStore:
-    objects = FullStore(project.root / "store")
-    objects.good, objects.what = good, what
-    project.__dict__["store"] = Store(objects)
-    return objects
-
-
-def test_a_ledger_that_can_not_be_written_at_the_end_undoes_too(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    objects = with_full_store(project, 0, "outcome.json")
-    with pytest.raises(DeliveryError) as caught:
-        put_live(project, bundle(project, 2))
-    assert "next shipway command" in caught.value.remedy
-    assert live_versions(project) == {"one": 1, "two": 1}
-    objects.good = 99
-    put_live(project, bundle(project, 3))
-    assert live_versions(project) == {"one": 3, "two": 3}
-    assert outcomes(project) == ["live", "interrupted", "live"]
-    assert_ledger_is_sound(project)
-
-
-class Noting:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    @contextlib.contextmanager
-    def phase(self, name: str, total: int | None = None, *, passing: bool = False) -> Iterator[Advance]:
-        with SILENT.phase(name, total) as advance:
-            yield advance
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-def test_a_ledger_that_fills_up_between_two_outcomes_is_completed_later(project: Project) -> None:
-    """All of it is live and has passed: the command succeeds and says what the ledger lacks."""
-    put_live(project, bundle(project, 1))
-    objects = with_full_store(project, 1, "outcome.json")
-    site, observer = Site(project, "prod"), Noting()
-    plan = site.plan("promote", {target: Goal(bundle(project, 2)) for target in site.targets})
-    done = site.carry_out(plan, observer=observer)
-    assert [(one.version, one.outcome) for one in done] == [(2, "live"), (2, "live")]
-    (note,) = observer.notes
-    assert note.startswith("prod/two: ocr/2 is live, but this could not be noted: The store is full.")
-    assert live_versions(project) == {"one": 2, "two": 2}
-    assert outcomes(project, "two") == ["live", "started"]
-    objects.good = 99
-    Site(project, "prod").recover()
-    assert outcomes(project) == outcomes(project, "two") == ["live", "live"]
-    assert_ledger_is_sound(project)
-
-
-class NoHints(FolderObjects):
-    """A store that is so full that it takes no hint and no lease, and lets none be removed."""
-
-    def put(self, key: str, data: bytes) -> None:
-        raise DeliveryError("The store is full.")
-
-    def delete(self, key: str) -> None:
-        raise DeliveryError("The store is full.")
-
-
-def test_a_store_that_takes_no_hints_fails_no_deployment(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    second = bundle(project, 2)
-    project.__dict__["store"] = Store(NoHints(project.root / "store"))
-    assert {one.outcome for one in put_live(project, second)} == {"live"}
-    assert live_versions(project) == {"one": 2, "two": 2}
-    assert_ledger_is_sound(project)
-
-
-class Unsure(FolderObjects):
-    """A store that fails, or is interrupted, right after an outcome was written."""
-
-    error: BaseException | None = None
-
-    def create(self, key: str, data: bytes) -> bool:
-        made = super().create(key, data)
-        if self.error and key.endswith("outcome.json"):
-            raise self.error
-        return made
-
-
-def test_an_outcome_that_is_there_counts_though_writing_it_failed(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    objects = Unsure(project.root / "store")
-    project.__dict__["store"] = Store(objects)
-    objects.error = DeliveryError("The connection broke.")
-    assert {one.outcome for one in put_live(project, bundle(project, 2))} == {"live"}
-    assert_ledger_is_sound(project)
-
-
-def test_an_interruption_right_after_an_outcome_leaves_the_rest_to_the_next(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    objects = Unsure(project.root / "store")
-    project.__dict__["store"] = Store(objects)
-    objects.error = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt):
-        put_live(project, bundle(project, 2))
-    objects.error = None
-    assert live_versions(project) == {"one": 2, "two": 2}
-    assert [outcomes(project), outcomes(project, "two")] == [["live", "live"], ["live", "started"]]
-    put_live(project, bundle(project, 3))  # the same process: it is alive, but works on that no more
-    assert outcomes(project, "two") == ["live", "live", "live"]
-    assert_ledger_is_sound(project)
-
-
-def test_a_ledger_that_fills_up_between_two_claims_changes_nothing(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    before = files_of(project.root / "out")
-    objects = with_full_store(project, 1, "started.json")
-    with pytest.raises(DeliveryError):
-        put_live(project, bundle(project, 2))
-    assert files_of(project.root / "out") == before
-    assert_ledger_is_sound(project)
-    objects.good = 99
-    put_live(project, bundle(project, 2))
-    assert live_versions(project) == {"one": 2, "two": 2}
 
 
 def test_a_target_that_can_not_be_taken_back_keeps_no_other_from_it(

@@ -1,16 +1,15 @@
-"""The verbs as a program calls them: what promote refuses, what status, history and resolve say and read."""
+"""The verbs as a program calls them: what promote refuses, what a reference resolves to, what they import."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deploy_scene import bundle, files_of, forked, live_versions, naming, place, put_live
+from deploy_scene import bundle, files_of, live_versions, place, put_live
 from version_scene import register
 
 from shipway.registry.config.load import load_text
@@ -18,48 +17,19 @@ from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import (
     ConflictError,
-    DeliveryError,
     NotFoundError,
     UsageError,
     VerificationError,
 )
-from shipway.registry.ledger import owner
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.nouns import ModelRef, Variant
-from shipway.registry.store.folder import FolderObjects
-from shipway.registry.store.store import Store
 from shipway.registry.verbs.history import history
 from shipway.registry.verbs.plan import plan
 from shipway.registry.verbs.promote import promote
 from shipway.registry.verbs.resolve import resolve
-from shipway.registry.verbs.rollback import rollback
-from shipway.registry.verbs.status import look, running, status
+from shipway.registry.verbs.status import status
 
 OCR_1, OCR_2 = ModelRef("ocr", version=1), ModelRef("ocr", version=2)
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> Project:
-    """Two environments, one after the other, without gates."""
-    return load_text(
-        """
-project: scene
-store: store
-targets:
-  one: {kind: jetson-ort}
-  two: {kind: jetson-ort}
-environments:
-  staging:
-    one: {to: out/staging/one}
-  prod:
-    after: staging
-    one: {to: out/prod/one}
-    two: {to: out/prod/two}
-  lab:
-    one: {to: out/lab/one}
-""",
-        tmp_path,
-    )
 
 
 # promote
@@ -199,215 +169,6 @@ def test_an_alias_of_a_place_is_answered_by_the_ledger(plain: Project) -> None:
     assert "ocr/2 is" in caught.value.why
     with pytest.raises(NotFoundError, match="Nothing is"):
         resolve(plain, ModelRef("ocr", alias="prod-one"))
-
-
-# status
-
-
-def test_status_of_an_environment_where_nothing_ever_was(plain: Project) -> None:
-    one = status(plain)["lab"]["one"]
-    assert one.to_json() == {
-        **dict.fromkeys(["model", "version", "bundle", "serial", "since", "outcome"]),
-        "healthy": False,
-        "problem": "",
-        "rollback_to": None,
-        "rollback_serial": None,
-        "rollback_ready": False,
-        "rollback_problem": "",
-        "attempt": None,
-        "skew": False,
-        "mirrored": True,
-        "hosts": {},
-    }
-
-
-def test_status_shows_what_is_live_and_what_a_rollback_would_restore(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    put_live(project, bundle(project, 2))
-    one = status(project)["prod"]["one"]
-    assert (one.model, one.version, one.serial, one.outcome, one.healthy) == ("ocr", 2, 2, "live", True)
-    assert (one.rollback_to, one.rollback_ready, one.attempt, one.skew) == (1, True, None, False)
-    assert not one.mirrored
-    rollback(project, "prod", targets=["one"])
-    found = status(project)["prod"]
-    assert (found["one"].version, found["one"].rollback_to) == (1, None)
-    assert found["one"].skew
-    assert found["two"].skew
-
-
-@pytest.mark.parametrize(
-    ("damage", "problem"),
-    [
-        ("current.json", "nothing is live at"),
-        ("releases/{live}/model/graph.onnx", "files of {live} are missing"),
-        ("releases/{live}/bundle.json", "files of {live} are missing"),
-    ],
-)
-def test_status_tells_of_a_destination_that_lost_something(
-    project: Project, damage: str, problem: str
-) -> None:
-    manifest = bundle(project, 1)
-    put_live(project, manifest)
-    (project.root / "out/prod/one" / damage.format(live=manifest.release_id)).unlink()
-    one = status(project)["prod"]["one"]
-    assert not one.healthy
-    assert problem.format(live=manifest.release_id) in one.problem
-    assert status(project)["prod"]["two"].healthy
-
-
-def test_status_tells_of_a_pointer_that_somebody_moved(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    old = (project.root / "out/prod/one/current.json").read_bytes()
-    put_live(project, bundle(project, 2))
-    (project.root / "out/prod/one/current.json").write_bytes(old)
-    one = look(project, "prod", "one")
-    assert not one.healthy
-    assert "serial 1" in one.problem
-    put_live(project, bundle(project, 2))
-    assert look(project, "prod", "one").healthy
-
-
-def test_status_tells_whether_a_rollback_would_have_to_send(project: Project) -> None:
-    first = bundle(project, 1)
-    put_live(project, first)
-    put_live(project, bundle(project, 2))
-    shutil.rmtree(project.root / "out/prod/one/releases" / first.release_id)
-    found = status(project)["prod"]
-    assert (found["one"].rollback_to, found["one"].rollback_ready) == (1, False)
-    assert found["two"].rollback_ready
-
-
-def test_status_shows_a_failed_attempt_beside_what_is_live(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    with pytest.raises(Exception, match="golden check"):
-        put_live(project, bundle(project, 2, good=False))
-    one = status(project)["prod"]["one"]
-    assert (one.version, one.healthy, one.outcome) == (1, True, "live")
-    assert one.attempt is not None
-    assert (one.attempt.started.version, one.attempt.outcome) == (2, "failed")
-
-
-def test_status_tells_a_running_attempt_from_a_killed_one(project: Project) -> None:
-    put_live(project, bundle(project, 1))
-    assert forked(lambda: put_live(project, bundle(project, 2)), die=naming("current.json")) == -9
-    attempt = look(project, "prod", "one").attempt
-    assert attempt is not None
-    assert attempt.outcome == "started"
-    assert not running(project, attempt)
-    mine = replace(attempt.started, owner=owner.this_process())
-    assert running(project, replace(attempt, started=mine))
-
-
-def test_history_tells_of_places_that_deploy_yaml_no_longer_has(plain: Project) -> None:
-    for environment in ("staging", "lab"):
-        put_live(plain, bundle(plain, 1), environment)
-    text = "project: scene\nstore: store\ntargets:\n  one: {kind: jetson-ort}\n"
-    smaller = load_text(text + "environments:\n  lab:\n    one: {to: out/lab/one}\n", plain.root)
-    empty = load_text(text, plain.root)
-    for project in (smaller, empty):
-        assert [str(event.started.place) for event in history(project)] == ["lab/one", "staging/one"]
-        assert [str(event.started.place) for event in history(project, "staging")] == ["staging/one"]
-        assert [str(event.started.place) for event in history(project, "staging", "one")] == ["staging/one"]
-    assert set(status(smaller)) == {"lab"}
-    with pytest.raises(UsageError, match="no environment 'prod'"):
-        history(smaller, "prod")
-    with pytest.raises(UsageError, match="no target 'three'"):
-        history(smaller, "lab", "three")
-
-
-def test_status_reads_as_much_of_a_long_ledger_as_of_a_short_one(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Counting(FolderObjects):
-        reads = 0
-
-        def get(self, key: str) -> bytes | None:
-            self.reads += 1
-            return super().get(key)
-
-        def exists(self, key: str) -> bool:
-            self.reads += 1
-            return super().exists(key)
-
-    objects = Counting(project.root / "store")
-    project.__dict__["store"] = Store(objects)
-    manifests = [bundle(project, version) for version in (1, 2)]
-    costs = []
-    for rounds in (2, 30):
-        for _ in range(rounds):
-            for manifest in manifests:
-                put_live(project, manifest, targets=["one"])
-        objects.reads = 0
-        status(project)
-        costs.append(objects.reads)
-        objects.reads = 0
-        rollback(project, "prod", targets=["one"], dry_run=True)
-        costs.append(objects.reads)
-        objects.reads = 0
-        assert len(history(project, limit=3)) == 3
-        costs.append(objects.reads)
-    assert costs[:3] == costs[3:]
-
-
-def test_status_works_for_somebody_who_may_only_read(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put_live(project, bundle(project, 1))
-
-    class ReadOnly(FolderObjects):
-        def put(self, key: str, data: bytes) -> None:
-            raise DeliveryError("You may only read.")
-
-    project.__dict__["store"] = Store(ReadOnly(project.root / "store"))
-    monkeypatch.setenv("SHIPWAY_MIRROR", "background")
-    assert status(project)["prod"]["one"].healthy
-    assert len(history(project)) == 2
-
-
-# history
-
-
-def test_history_is_newest_first_over_all_places(plain: Project) -> None:
-    register(plain, 1)
-    promote(plain, OCR_1, "lab", reason="to try")
-    promote(plain, OCR_1, "staging")
-    promote(plain, OCR_1, "prod")
-    events = [event.to_json() for event in history(plain)]
-    assert [event["environment"] for event in events] == ["prod", "prod", "staging", "lab"]
-    assert events[3]["reason"] == "to try"
-    assert events[0]["actor"] == owner.actor()
-    assert {
-        "environment",
-        "target",
-        "serial",
-        "kind",
-        "model",
-        "version",
-        "bundle",
-        "actor",
-        "at",
-        "reason",
-        "outcome",
-    } <= set(events[0])
-    assert len(history(plain, limit=2)) == 2
-    assert [event.started.place for event in history(plain, "prod", "two")] == [place("two")]
-    assert history(plain, "prod", limit=1)[0].started.place.environment == "prod"
-    with pytest.raises(UsageError):
-        history(plain, "nowhere")
-    with pytest.raises(UsageError):
-        history(plain, "lab", "two")
-
-
-def test_history_keeps_to_the_serials_when_a_clock_was_wrong(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    years = iter(["2030-01-01T00:00:00.000Z", "2029-01-01T00:00:00.000Z", "2031-01-01T00:00:00.000Z"])
-    for version in (1, 2, 3):
-        year = next(years)
-        monkeypatch.setattr(owner, "now", lambda: year)  # noqa: B023
-        put_live(project, bundle(project, version), targets=["one"])
-    assert [event.started.serial for event in history(project, "prod", "one")] == [3, 2, 1]
-    assert live_versions(project)["one"] == 3
 
 
 # what the commands need
