@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import pytest
 from deploy_scene import (
     assert_ledger_is_sound,
@@ -14,11 +11,11 @@ from deploy_scene import (
     outcomes,
     put_live,
 )
+from observers import Notes
 
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import DeliveryError
-from shipway.registry.observe import SILENT, Advance
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.store import Store
 
@@ -58,26 +55,11 @@ def test_a_ledger_that_can_not_be_written_at_the_end_undoes_too(project: Project
     assert_ledger_is_sound(project)
 
 
-class Noting:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    @contextlib.contextmanager
-    def phase(self, name: str, total: int | None = None, *, passing: bool = False) -> Iterator[Advance]:
-        with SILENT.phase(name, total) as advance:
-            yield advance
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 def test_a_ledger_that_fills_up_between_two_outcomes_is_completed_later(project: Project) -> None:
     """All of it is live and has passed: the command succeeds and says what the ledger lacks."""
     put_live(project, bundle(project, 1))
     objects = with_full_store(project, 1, "outcome.json")
-    site, observer = Site(project, "prod"), Noting()
+    site, observer = Site(project, "prod"), Notes()
     plan = site.plan("promote", {target: Goal(bundle(project, 2)) for target in site.targets})
     done = site.carry_out(plan, observer=observer)
     assert [(one.version, one.outcome) for one in done] == [(2, "live"), (2, "live")]

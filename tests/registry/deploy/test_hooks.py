@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deploy_scene import bundle, files_of, live_versions, project_at, put_live
+from observers import Notes
 
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import DeliveryError
 from shipway.registry.ledger import owner
-from shipway.registry.observe import SILENT, Advance
 from shipway.registry.verbs.history import history
 from shipway.registry.verbs.rollback import rollback
 
@@ -43,26 +41,6 @@ print("some words on stdout")
 print("and on stderr", file=sys.stderr)
 raise SystemExit(int(sys.argv[1]))
 """
-
-
-class Notes:
-    """An observer that keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.phases: list[str] = []
-
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[Advance]:
-        self.phases.append(name)
-        with SILENT.phase(name) as advance:
-            yield advance
-
-    def phase(self, name: str, total: int | None = None, **_: Any) -> AbstractContextManager[Advance]:
-        return self._phase(name)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def project_with(root: Path, **hooks: Any) -> Project:

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from observers import Notes
 
 from shipway.registry import catalog, catalog_worker, files
 from shipway.registry.config.load import load_text
@@ -20,7 +21,6 @@ from shipway.registry.config.project import Project
 from shipway.registry.errors import ConversionError, DeliveryError, IntegrityError
 from shipway.registry.ledger.owner import this_process
 from shipway.registry.nouns import ModelRef
-from shipway.registry.observe import SILENT
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.verbs.bundle import build_bundle, export
 from shipway.registry.verbs.register import register
@@ -43,17 +43,6 @@ def project(tmp_path: Path) -> Project:
     return load_text(TARGETS, tmp_path / "project")
 
 
-class Notes:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.phase = SILENT.phase
-
-    def note(self, text: str) -> None:
-        self.told.append(text)
-
-
 def test_a_store_that_is_full_for_the_record_still_has_a_version(
     project: Project, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +59,7 @@ def test_a_store_that_is_full_for_the_record_still_has_a_version(
         patch.setattr(FolderObjects, "put", refuse)
         done = register(project, model_file, "net", observer=notes)
     assert (done.created, done.version.version) == (True, 1)
-    [note] = notes.told
+    [note] = notes.notes
     assert "No space left on device" in note
     assert "net/1 is registered" in note
     assert project.store.version("net", 1) is None
