@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +15,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from shipway.registry.config.load import load_text
+from shipway.registry.config.project import Project
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -68,3 +74,32 @@ def model_file(tmp_path: Path) -> Path:
     path.parent.mkdir()
     onnx.save(build_mlp(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's folder whose MLflow database exists already: making its tables takes seconds."""
+    root = tmp_path_factory.mktemp("fresh")
+    (root / ".shipway").mkdir()
+    code = (
+        "import sys; from shipway.registry import catalog_worker; "
+        "catalog_worker.open_registry('sqlite:///' + sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, root / ".shipway/mlflow.db"], check=True)
+    return root
+
+
+@pytest.fixture
+def project(fresh: Path, tmp_path: Path) -> Project:
+    root = tmp_path / "project"
+    shutil.copytree(fresh, root)
+    return load_text("project: demo\n", root)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made: what is left in it was left behind."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder

@@ -1,15 +1,12 @@
-"""``register`` on ONNX models, through to MLflow: what comes out, and that failures leave nothing."""
+"""``register`` on ONNX models, through to MLflow: what comes out, and what MLflow and the store know."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,19 +14,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from register_scene import rows
 
 from shipway.registry import catalog, files
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 from shipway.registry.errors import (
-    ConversionError,
     DeliveryError,
     IntegrityError,
     NotFoundError,
-    ShipwayError,
-    UsageError,
-    VerificationError,
 )
 from shipway.registry.nouns import Digest
 from shipway.registry.verbs.register import Registered, register
@@ -37,50 +30,7 @@ from shipway.registry.verify import measure, slice
 
 Build = Callable[..., onnx.ModelProto]
 
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project's folder whose MLflow database exists already: making its tables takes seconds."""
-    root = tmp_path_factory.mktemp("fresh")
-    (root / ".shipway").mkdir()
-    code = (
-        "import sys; from shipway.registry import catalog_worker; "
-        "catalog_worker.open_registry('sqlite:///' + sys.argv[1])"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code, root / ".shipway/mlflow.db"], check=True)
-    return root
-
-
-@pytest.fixture
-def project(fresh: Path, tmp_path: Path) -> Project:
-    root = tmp_path / "project"
-    shutil.copytree(fresh, root)
-    return load_text("project: demo\n", root)
-
-
-def inventory(root: Path) -> dict[str, Digest]:
-    """Every file below ``root``, but for the database, whose rows are compared by ``rows``."""
-    return {
-        path.relative_to(root).as_posix(): files.digest_of(path)
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.name.startswith("mlflow.db")
-    }
-
-
-def rows(project: Project, table: str = "model_versions") -> int:
-    with sqlite3.connect(project.registry_uri.removeprefix("sqlite:///")) as database:
-        found = database.execute(f"select count(*) from {table}").fetchone()[0]
-    database.close()
-    return int(found)
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary folders are made: what is left in it was left behind."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("scratch")
 
 
 @pytest.fixture(scope="module")
@@ -374,235 +324,6 @@ def test_a_version_deleted_in_mlflow_is_registered_anew(
     assert again.created
     assert again.version.version == 2
     assert again.version.digest == first.version.digest
-
-
-# what must fail, leaving nothing
-
-
-@pytest.mark.parametrize(
-    ("content", "family"),
-    [(b"", ConversionError), (b"just a text\n" * 9, ConversionError), (None, ConversionError)],
-)
-def test_files_that_are_no_model(
-    project: Project,
-    tmp_path: Path,
-    scratch: Path,
-    mlp: Build,
-    content: bytes | None,
-    family: type[ShipwayError],
-) -> None:
-    path = tmp_path / "net.onnx"
-    path.write_bytes(mlp().SerializeToString()[:-100] if content is None else content)
-    before = inventory(project.root)
-    with pytest.raises(family) as caught:
-        register(project, path, "net")
-    assert caught.value.remedy
-    assert inventory(project.root) == before
-    assert rows(project) == 0
-    assert not list(scratch.iterdir())
-
-
-@pytest.mark.parametrize("name", ["../net", "my net", "a'b", "", "x" * 200, "-net", "a/b", "net\n"])
-def test_names_that_are_refused(project: Project, model_file: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="can't be the name"):
-        register(project, model_file, name)
-
-
-def test_a_model_that_does_not_load(project: Project, tmp_path: Path, mlp: Build) -> None:
-    model = mlp()
-    model.graph.node[1].op_type = "NoSuchOperator"
-    onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(ConversionError, match="can't load") as caught:
-        register(project, tmp_path / "net.onnx", "net")
-    assert "NoSuchOperator" in caught.value.why
-    assert rows(project) == 0
-
-
-def test_a_model_whose_outputs_are_not_numbers(project: Project, tmp_path: Path, mlp: Build) -> None:
-    model = mlp()
-    weight = model.graph.initializer[0]
-    values = numpy_helper.to_array(weight).copy()
-    values[0, 0] = np.nan
-    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
-    onnx.save(model, tmp_path / "net.onnx")
-    before = inventory(project.root)
-    with pytest.raises(VerificationError) as caught:
-        register(project, tmp_path / "net.onnx", "net")
-    assert "given -> onnx" in caught.value.why
-    assert "NaN" in caught.value.why
-    assert inventory(project.root) == before
-    assert rows(project) == 0
-
-
-def test_inputs_that_do_not_fit(project: Project, model_file: Path) -> None:
-    for inputs in (["y:float32:1x8"], ["x:float32:1x9"], ["nonsense"]):
-        with pytest.raises(UsageError):
-            register(project, model_file, "net", inputs=inputs)
-    assert rows(project) == 0
-
-
-def targets(precision: str, **convert: object) -> str:
-    text = "project: demo\ntargets:\n  web: {kind: browser-wasm, precision: " + precision + "}\n"
-    return text + (f"convert: {json.dumps(convert)}\n" if convert else "")
-
-
-def test_variants_that_targets_ask_for(fresh: Path, tmp_path: Path, mlp: Build) -> None:
-    shutil.copytree(fresh, tmp_path / "p")
-    onnx.save(mlp(features=64), tmp_path / "net.onnx")
-    wanting = load_text(targets("int8"), tmp_path / "p")
-    version = register(wanting, tmp_path / "net.onnx", "net").version
-    assert [variant.precision for variant in version.variants] == ["fp32", "int8"]
-    small, full = version.variant("int8"), version.variant("fp32")
-    assert small is not None
-    assert full is not None
-    assert small.size < 0.6 * full.size
-    assert small.links[0].target == "int8"
-    assert small.links[0].passed
-    assert 0 < small.links[0].outputs[0].max_abs < 0.1
-    plain = load_text("project: demo\n", tmp_path / "p")
-    fewer = register(plain, tmp_path / "net.onnx", "net")
-    assert fewer.created  # another set of precisions, so that bundles stay what they are
-
-
-def test_a_variant_that_fails_its_gate_names_the_target(fresh: Path, tmp_path: Path, mlp: Build) -> None:
-    shutil.copytree(fresh, tmp_path / "p")
-    strict = load_text(targets("int8", tolerance_int8={"atol": 1e-9, "rtol": 0}), tmp_path / "p")
-    onnx.save(mlp(features=64), tmp_path / "net.onnx")
-    before = inventory(tmp_path / "p")
-    with pytest.raises(VerificationError, match="'web' asks for") as caught:
-        register(strict, tmp_path / "net.onnx", "net")
-    assert "given -> int8" in caught.value.why
-    assert "WRONG" in caught.value.why
-    assert "precision: fp32" in caught.value.remedy
-    assert inventory(tmp_path / "p") == before
-    assert rows(strict) == 0
-
-
-def test_the_runtime_of_a_target_limits_the_opset(fresh: Path, tmp_path: Path, model_file: Path) -> None:
-    shutil.copytree(fresh, tmp_path / "p")
-    greedy = load_text(targets("fp32", opset=30), tmp_path / "p")
-    with pytest.raises(ConversionError, match="'web' runs"):
-        register(greedy, model_file, "net")
-
-
-LATE = "project: demo\ntargets: {box: {kind: jetson-ort, jetpack: '6.1'}}\n"
-
-
-def test_a_model_newer_than_a_target_runs_names_operator_and_target(
-    fresh: Path, tmp_path: Path, mlp: Build
-) -> None:
-    shutil.copytree(fresh, tmp_path / "p")
-    project = load_text(LATE, tmp_path / "p")
-    ceiling = project.target("box").limits().opset
-    model = mlp(opset=23)
-    assert ceiling < 23
-    model.graph.node[1].CopyFrom(helper.make_node("Swish", ["net_h"], ["net_r"]))  # in ONNX from opset 24 on
-    model.opset_import[0].version = 24
-    onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(ConversionError, match=f"target 'box' runs, which is opset {ceiling}") as caught:
-        register(project, tmp_path / "net.onnx", "net")
-    assert caught.value.why == "It needs opset 24: Swish (24)."
-    assert rows(project) == 0
-
-
-def test_a_model_that_says_a_higher_opset_than_it_needs(fresh: Path, tmp_path: Path, mlp: Build) -> None:
-    shutil.copytree(fresh, tmp_path / "p")
-    project = load_text(LATE, tmp_path / "p")
-    onnx.save(mlp(opset=23), tmp_path / "net.onnx")
-    version = register(project, tmp_path / "net.onnx", "net").version
-    assert version.opset == project.target("box").limits().opset
-    assert version.passed
-
-
-def test_a_store_that_can_not_be_written(
-    fresh: Path, tmp_path: Path, scratch: Path, model_file: Path
-) -> None:
-    shutil.copytree(fresh, tmp_path / "p")
-    (tmp_path / "file").write_text("in the way")
-    blocked = load_text(f"project: demo\nstore: {tmp_path}/file/store\n", tmp_path / "p")
-    with pytest.raises(DeliveryError):
-        register(blocked, model_file, "net")
-    assert rows(blocked) == 0
-    assert rows(blocked, "logged_models") == 0
-    assert not list(scratch.iterdir())
-
-
-def test_an_unreachable_registry_leaves_the_store_alone(
-    tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
-    lost = load_text("project: demo\nregistry: http://127.0.0.1:9\n", tmp_path)
-    with pytest.raises(DeliveryError, match=r"127\.0\.0\.1:9"):
-        register(lost, model_file, "net")
-    assert not [path for path in (tmp_path / ".shipway").rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
-def test_killed_while_it_works_nothing_is_registered(project: Project, model_file: Path, kill: int) -> None:
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # nohup ignores it
-        "import sys, time; from pathlib import Path; from shipway.registry.config.load import load_text\n"
-        "from shipway.registry.convert import optimise\n"
-        "from shipway.registry.verbs.register import register\n"
-        "optimise.slim = lambda model: (print('at work', flush=True), time.sleep(600))\n"
-        "register(load_text('project: demo', Path(sys.argv[1])), Path(sys.argv[2]), 'net')"
-    )
-    temporary = project.root.parent / "tmp"
-    temporary.mkdir()
-    command = [sys.executable, "-W", "ignore", "-c", code, str(project.root), str(model_file)]
-    environment = {**os.environ, "TMPDIR": str(temporary)}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"at work\n"
-        assert list(temporary.glob("*/way-0"))
-        child.send_signal(kill)
-    assert child.returncode != 0
-    assert rows(project) == 0
-    assert project.store.names() == []
-    if kill == signal.SIGINT:
-        assert not list(temporary.iterdir())
-    done = register(project, model_file, "net")  # and nothing stands in the way of the next one
-    assert done.created
-    assert done.version.version == 1
-
-
-@pytest.mark.parametrize("limit", [100_000, 700_000])
-def test_a_full_disk(project: Project, scratch: Path, tmp_path: Path, mlp: Build, limit: int) -> None:
-    """No file may grow beyond ``limit`` bytes: the work folder fills up, or MLflow's database does."""
-    onnx.save(mlp(features=500), tmp_path / "net.onnx")
-    code = (
-        "import resource, sys; from pathlib import Path\n"
-        "from shipway.registry.config.load import load_text\n"
-        "from shipway.registry.errors import DeliveryError\n"
-        "from shipway.registry.verbs.register import register\n"
-        "project = load_text('project: demo', Path(sys.argv[1]))\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
-        "try: register(project, Path(sys.argv[2]), 'net')\n"
-        "except DeliveryError as error: print(error.remedy)\n"
-    )
-    before = inventory(project.root)
-    command = [sys.executable, "-c", code, project.root, tmp_path / "net.onnx", str(limit)]
-    run = subprocess.run(
-        command, env={**os.environ, "TMPDIR": str(scratch)}, capture_output=True, text=True, check=False
-    )
-    assert run.stdout.strip(), run.stderr
-    after = inventory(project.root)  # of what is named by its content nobody knows who relies on it
-    assert {place: file for place, file in after.items() if "/blobs/" not in place} == before
-    assert rows(project) == 0
-    assert not list(scratch.iterdir())
-
-
-def test_artifacts_that_can_not_be_written(project: Project, model_file: Path) -> None:
-    """MLflow fails half-way: what it has logged is taken back; in the store are files and no record."""
-    project.artifacts.write_text("in the way")
-    with pytest.raises(DeliveryError):
-        register(project, model_file, "net")
-    assert rows(project) == 0
-    assert {key.split("/")[0] for key in project.store.objects.list("")} <= {"blobs"}
-    project.artifacts.unlink()
-    assert register(project, model_file, "net").version.version == 1
 
 
 def test_a_name_with_a_dot(project: Project, model_file: Path) -> None:
