@@ -187,11 +187,11 @@ def test_a_file_that_changes_under_way_leaves_no_upload(objects: S3Objects, tmp_
 
 
 @pytest.mark.parametrize("operation", [r"POST .*uploadId", r"POST .*uploads", r"PUT .*partNumber=2"])
-@pytest.mark.parametrize("fault", [{"lose": True}, {"status": 500}, {"delay": 2.5}])
+@pytest.mark.parametrize("fault", [{"lose": True}, {"status": 500}, {"delay": 1.5}])
 def test_an_upload_survives_each_hiccup(
     proxy: Any, through: tuple[Any, Any], tmp_path: Path, operation: str, fault: dict[str, Any]
 ) -> None:
-    patient = Patience(attempts=20, pause=0.01, longest_pause=0.05, read=2.0) if "delay" in fault else QUICK
+    patient = Patience(attempts=20, pause=0.01, longest_pause=0.05, read=1.0) if "delay" in fault else QUICK
     objects = again(through[1], tmp_path / "cache", patient)
     key, digest = a_blob(tmp_path / "model", 20 * MIB)
     method, path = operation.split()
