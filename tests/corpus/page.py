@@ -21,11 +21,11 @@ _HOW = """
 *Plain paddle2onnx* is what `pip install paddlepaddle paddle2onnx` gives today (3.3.1 and 2.1.0), run by the
 command line of its documentation (its optimiser off: with it, it installs packages while it converts).
 *shipway* is `shipway register`. One judge holds both against Paddle Inference of the version that saved the
-model, on three sets of inputs: `ok` is max_abs <= 1e-5 + 1e-5 * scale on every output. `max abs` and `scale`
-are those of the output that is furthest out. An output that hardly varies is named as flat; a model of which
-all are is not ok. A model that one Paddle can't save (`scaled_dot_product_attention` on a CPU by 2.6.2, a
-quantised one by 3.3.1) is left out there. What plain paddle2onnx makes of `pad-modes` and `norms` changes from
-run to run: `norms`, saved by 3.3.1, was ok in one run of five on 2026-11-22.
+model, on three sets of inputs: `ok` is max_abs <= 1e-5 + 1e-5 * scale on every output. `max abs` and
+`scale` are those of the output that is furthest out. An output that hardly varies is named as flat; a model
+of which all are is not ok. A model that one Paddle can't save (`scaled_dot_product_attention` on a CPU by
+2.6.2, a quantised one by 3.3.1) is left out there. What plain paddle2onnx makes of `pad-modes` and `norms`
+changes from run to run: `norms`, saved by 3.3.1, was ok in one run of five on 2026-11-22.
 """
 _SHORT = {"paddle-3.2.2+paddle2onnx-2.0.1": "3.2.2 + 2.0.1", "paddle2onnx-1.2.4": "1.2.4 alone"}
 
