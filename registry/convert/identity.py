@@ -51,9 +51,8 @@ def _hash_graph(graph: onnx.GraphProto, outer: Mapping[str, str], base: Path | N
         )
     for node in graph.node:
         if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name == "value":
-            scope[node.output[0]] = _hash_tensor(
-                node.attribute[0].t, base
-            )  # the same thing as an initializer
+            # The same thing as an initializer.
+            scope[node.output[0]] = _hash_tensor(node.attribute[0].t, base)
             continue
         attributes = sorted((a.name, _hash_attribute(a, scope, base)) for a in node.attribute)
         reads = [scope.get(name, f"? {name}") if name else "" for name in node.input]

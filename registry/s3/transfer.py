@@ -190,10 +190,8 @@ def copy(
     from_ = {"CopySource": {"Bucket": source[0], "Key": source[1]}, "CopySourceIfMatch": head.etag}
     fields: dict[str, Any] = {**(headers or {}), "Metadata": {"sha256": head.digest.hex}}
     if head.size <= _MOST_COPIED:
-        if bucket.checksum(head.digest):
-            fields["ChecksumAlgorithm"] = (
-                "SHA256"  # the service computes it over the whole copy: see Head.proof
-            )
+        if bucket.checksum(head.digest):  # the service computes it over the whole copy: see Head.proof
+            fields["ChecksumAlgorithm"] = "SHA256"
         bucket.call("copy_object", Key=key, **from_, **fields, MetadataDirective="REPLACE")
         return
     size = part_size(head.size)

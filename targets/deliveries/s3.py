@@ -84,9 +84,8 @@ class S3Delivery:
         self._fetch = fetch
         self._origin = origin
         self._conditions = Conditions(self.bucket, f"{self._root}.probe/conditional-writes", self.address)
-        self._seen: tuple[str | None] | None = (
-            None  # the pointer's ETag, or that there is none, once it was read
-        )
+        # The pointer's ETag, or that there is none, once it was read.
+        self._seen: tuple[str | None] | None = None
         self._there = S3Releases(self.bucket, self._root)
 
     # steps
@@ -263,6 +262,6 @@ class S3Delivery:
                 if head is None:
                     raise DeliveryError(f"{file.path} is missing at {self.address}.", remedy="Promote again.")
                 transfer.fetch(self.bucket, home + file.path, head, file.digest, folder / file.path)
-                (folder / file.path).chmod(0o755 if file.path in manifest.executables else 0o644)
+                (folder / file.path).chmod(manifest.mode(file.path))
             (folder / MANIFEST).write_bytes(manifest.to_bytes())
             yield folder
