@@ -44,23 +44,14 @@ class S3Objects:
         return f"{self.prefix}/{key}" if self.prefix else key
 
     def get(self, key: str) -> bytes | None:
-        found = self.read(key)
-        return found[0] if found is not None else None
-
-    def read(self, key: str) -> tuple[bytes, str] | None:
-        """The object's bytes and its ETag, for ``replace_if``."""
         found = self.bucket.get(self.key(key))
-        return (found[0], found[1].etag) if found is not None else None
+        return found[0] if found is not None else None
 
     def put(self, key: str, data: bytes) -> None:
         self.bucket.put(self.key(key), data)
 
     def create(self, key: str, data: bytes) -> bool:
         return self._conditions.create(self.key(key), data) is not None
-
-    def replace_if(self, key: str, data: bytes, etag: str) -> bool:
-        """Replace an object only if its ETag still is ``etag``; False, having changed nothing, if not."""
-        return self._conditions.replace(self.key(key), data, etag) is not None
 
     def put_file(self, key: str, source: Path, digest: Digest) -> None:
         head = self.bucket.head(self.key(key))

@@ -17,6 +17,7 @@ from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest
 from shipway.registry.s3 import transfer
 from shipway.registry.s3.bucket import Patience, Service
+from shipway.registry.s3.conditions import Conditions
 from shipway.registry.store.s3 import S3Objects
 
 QUICK = Patience(pause=0.01, longest_pause=0.05)
@@ -117,15 +118,21 @@ def test_who_created_knows_it_though_the_answer_was_lost(proxy: Any, objects: S3
     assert not objects.create("ledger/1.json", b"the same")
 
 
+def conditions(objects: S3Objects) -> Conditions:
+    """Conditional writes beside the store's objects, as a destination makes them."""
+    return Conditions(objects.bucket, objects.key(".probe/pointer"), objects.address)
+
+
 def test_a_pointer_is_replaced_only_by_who_read_the_last_one(proxy: Any, objects: S3Objects) -> None:
     objects.put("current.json", b"one")
-    found = objects.read("current.json")
+    found = objects.bucket.head(objects.key("current.json"))
     assert found is not None
     lost = proxy.plan(method="PUT", path="current.json", lose=True)
-    assert objects.replace_if("current.json", b"two", found[1])
+    replace = conditions(objects).replace
+    assert replace(objects.key("current.json"), b"two", found.etag)
     assert lost.hits == 1
-    assert not objects.replace_if("current.json", b"three", found[1])
-    assert not objects.replace_if("absent.json", b"three", found[1])
+    assert replace(objects.key("current.json"), b"three", found.etag) is None
+    assert replace(objects.key("absent.json"), b"three", found.etag) is None
     assert objects.get("current.json") == b"two"
     assert objects.get("absent.json") is None
 
@@ -333,7 +340,7 @@ def test_a_service_that_ignores_conditions_is_refused(proxied: tuple[Any, Any], 
     proxy.plan(method="PUT", strip="If-Match", times=1000)
     objects.put("current.json", b"one")
     with pytest.raises(DeliveryError, match="ignores If-Match"):
-        objects.replace_if("current.json", b"two", '"x"')
+        conditions(objects).replace(objects.key("current.json"), b"two", '"x"')
     assert objects.get("current.json") == b"one"
 
 
