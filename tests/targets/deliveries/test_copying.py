@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
+from records import release_of
 
-from shipway.registry.nouns import Digest, File, Tolerance
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.store import Store
 from shipway.targets.deliveries import copying
 from shipway.targets.deliveries.folder import FolderDelivery
-from shipway.targets.manifest import Manifest
 from shipway.targets.steps import Release, Seal, Send, Stage
 
 DEEP = "a/b/c/d/e/f/g/h/i/j/k"
@@ -26,23 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Release:
-    store = Store(FolderObjects(tmp_path / "store"))
-    manifest = Manifest(
-        kind="jetson-ort",
-        model="ocr",
-        version=1,
-        model_digest=Digest.of(b"model"),
-        precision="fp32",
-        files=tuple(File(path, store.add_bytes(data), len(data)) for path, data in sorted(CONTENTS.items())),
-        inputs=(),
-        outputs=(),
-        opset=17,
-        ir=8,
-        tolerance=Tolerance(1e-5, 1e-5),
-        check=("true",),
-        graph="model/graph.onnx",
-    )
-    return Release(manifest)
+    return release_of(Store(FolderObjects(tmp_path / "store")), CONTENTS)
 
 
 @pytest.fixture
@@ -138,3 +122,20 @@ def test_a_copy_needs_none_of_the_calls_that_make_it_faster(
     copying.copy(source, tmp_path / "refused", mode=0o600)
     for name in ("with", "without", "refused"):
         assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"y" * 3_000_000])
+def test_a_copy_has_the_same_bytes_even_where_the_kernel_will_not_copy(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    copying.copy(source, tmp_path / "kernel", mode=0o600)
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
+    copying.copy(source, tmp_path / "python", mode=0o640)
+    assert (tmp_path / "kernel").read_bytes() == (tmp_path / "python").read_bytes() == content
+    assert (tmp_path / "python").stat().st_mode & 0o777 == 0o640

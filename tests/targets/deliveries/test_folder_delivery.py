@@ -453,20 +453,3 @@ def test_a_folder_that_can_not_be_written(store: Store, root: Path) -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 8
     assert list(root.iterdir()) == []
-
-
-@pytest.mark.parametrize("content", [b"", b"x", b"y" * 3_000_000])
-def test_a_copy_has_the_same_bytes_even_where_the_kernel_will_not_copy(
-    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = tmp_path / "source"
-    source.write_bytes(content)
-    copying.copy(source, tmp_path / "kernel", mode=0o600)
-
-    def refuse(*arguments: object) -> int:
-        raise OSError(errno.EXDEV, "another file system")
-
-    monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
-    copying.copy(source, tmp_path / "python", mode=0o640)
-    assert (tmp_path / "kernel").read_bytes() == (tmp_path / "python").read_bytes() == content
-    assert (tmp_path / "python").stat().st_mode & 0o777 == 0o640
