@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Dict, List
 
 CHUNK = 1 << 18
 IDLE_S = 120  # without a word from the other end: it is gone, or will start another one of us
-PIPE = 1 << 20  # bytes that may wait for us: the fewer turns between sshd and us, the better
+PIPE = CHUNK  # bytes that may wait for us: the fewer turns between sshd and us, the better
 SET_PIPE = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on
 TAIL = 65536  # bytes of a command's output that are kept
 

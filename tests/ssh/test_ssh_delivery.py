@@ -265,23 +265,24 @@ def test_a_file_altered_in_the_store_is_not_taken(
 
 @real
 def test_two_clients_at_once_do_not_mix(
-    host: Host, shelf: Shelf, known_hosts: Path, client_key: Path
+    host: Host, shelf: Shelf, known_hosts: Path, client_key: Path, tmp_path: Path
 ) -> None:
     """While one is in the middle of a request that changes something, another one waits, then gives up."""
-    release = shelf.bundle(1)
+    release, enough = shelf.bundle(1), tmp_path / "enough"
     with (
         connect(host, shelf, known_hosts, client_key) as one,
         connect(host, shelf, known_hosts, client_key) as two,
     ):
         deploy(one, release, 1)
-        slow = Command(release, ("sleep", "8"), "take long")
+        script = 'until [ -e "$0" ]; do sleep 0.1; done'
+        slow = Command(release, ("sh", "-c", script, str(enough)), "take long")
         thread = threading.Thread(target=one.perform, args=(slow,))
         thread.start()
         wait_for(lambda: (host.root / ".shipway/lock").read_bytes() != b"" and len(helpers(host)) > 0)
-        time.sleep(0.3)
         assert two.pointer() == pointer(release, 1)  # looking is free
         with pytest.raises(ConflictError, match="Somebody else"):
             two.perform(Stage(shelf.bundle(2)))
+        enough.touch()
         thread.join()
         two.perform(Stage(shelf.bundle(2)))
 

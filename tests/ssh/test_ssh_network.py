@@ -124,7 +124,7 @@ def test_a_thin_line_that_is_unplugged_for_a_while(
     """4 Mbit/s by ``tc tbf``: longer than anybody is silent for; then the link is down for some seconds."""
     name = f"shipway-{os.getpid() % 10000}-t"
     release = shelf.bundle(1, {"weights.bin": noise(3_000_000)})
-    patient = replace(HASTE, attempts=60, pause=0.1, longest_pause=0.2, silence=2.0)
+    patient = replace(HASTE, attempts=60, pause=0.1, longest_pause=0.2, silence=5.0)
     with (
         network([name], "10.214") as addresses,
         running(tmp_path / "sshd", client_key, listen=addresses[name], port=2222, namespace=name) as host,
@@ -140,12 +140,12 @@ def test_a_thin_line_that_is_unplugged_for_a_while(
             (part,) = uploads.glob("*.part")
             subprocess.run(["ip", "link", "set", here, "down"], check=True)
             seen.append(part.stat().st_size)
-            time.sleep(4)
+            wait_for(lambda: not delivery.session._link.is_open)  # given up
             subprocess.run(["ip", "link", "set", here, "up"], check=True)
 
         thread = threading.Thread(target=unplug)
-        thread.start()
         with reach(host, patience=patient) as delivery:
+            thread.start()
             deploy(delivery, release, 1)
             assert delivery.session.traffic.connections == 2
             assert delivery.session.traffic.sent < 3_000_000 + LOST
