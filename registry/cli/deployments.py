@@ -1,4 +1,7 @@
-"""What people and programs see of plans, deployments, status and history. No I/O and nothing heavy here."""
+"""What people and programs see of plans, deployments, status and history.
+
+Nothing heavy here, and no I/O but a look at the process that has not ended.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING
 from shipway.registry.cli import fleets
 from shipway.registry.cli.layout import Cell, Table
 from shipway.registry.cli.output import Block
-from shipway.registry.ledger.owner import seconds_since
+from shipway.registry.ledger.owner import is_alive, now, seconds_since
 from shipway.registry.nouns import Json, ModelVersion
 from shipway.registry.units import format_age, format_ago, format_size
 
@@ -201,7 +204,13 @@ def _notes(one: TargetStatus) -> Iterator[str]:
         started, ended = one.attempt.started, one.attempt.ended
         what = f"{started.kind} of {started.model}/{started.version} (serial {started.serial})"
         if ended is None:
-            yield f"{what} began {ago(started.at)} and has not ended: {started.owner}"
+            # Of another machine only its lease could tell, which the next command reads.
+            gone = (
+                ""
+                if is_alive(started.owner, now())
+                else "; it is gone: the next promote or rollback clears up"
+            )
+            yield f"{what} began {ago(started.at)} and has not ended: {started.owner}{gone}"
         else:
             yield f"{what} {ended.outcome} {ago(ended.at)}" + (f": {ended.detail}" if ended.detail else "")
 

@@ -18,6 +18,7 @@ from shipway.registry.cli.layout import Cell, Table, fit, width
 from shipway.registry.cli.output import colours, harmless, print_blocks
 from shipway.registry.deploy.execute import Deployment
 from shipway.registry.ledger.events import Ended, Event, Owner, Place, Standing, Started
+from shipway.registry.ledger.owner import this_process
 from shipway.registry.nouns import (
     Digest,
     File,
@@ -275,7 +276,12 @@ def test_status_tells_of_a_newer_attempt() -> None:
     assert "the gate failed" in shown
     running = Event(started(4, number=3), None)
     shown = plain(*deployments.status({"prod": {"server": healthy(2, attempt=running)}}, grid=False))
-    assert "has not ended: process 4711 on host" in shown
+    assert shown.rstrip().endswith("has not ended: process 4711 on host")
+    dead = replace(running.started, owner=replace(this_process(), born="0"))
+    killed = healthy(2, attempt=Event(dead, None))
+    assert "it is gone" in plain(*deployments.status({"prod": {"server": killed}}, grid=False))
+    alive = healthy(2, attempt=Event(replace(dead, owner=this_process()), None))
+    assert "it is gone" not in plain(*deployments.status({"prod": {"server": alive}}, grid=False))
 
 
 def test_what_begins_now_does_not_begin_now_ago() -> None:
