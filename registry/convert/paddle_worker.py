@@ -81,6 +81,10 @@ def _predictor(paddle: Any, model: str, params: str, *, watched: bool = False) -
     config.disable_mkldnn()
     config.disable_glog_info()
     config.set_cpu_math_library_num_threads(1)
+    if model.endswith(".pdmodel") and not watched:
+        # Values that nobody reads any more give their memory to others: the numbers are the same to the bit
+        # (96 models of the corpus), in half of the time where sizes are new. Not so for Paddle 3's form.
+        config.enable_memory_optim()
     if watched:
         for merging in ("common_subexpression_elimination_pass", "constant_folding_pass"):
             config.delete_pass(merging)
