@@ -7,6 +7,7 @@ Prints the seconds from the first request to the last. Credentials are found as 
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tempfile
@@ -31,4 +32,5 @@ def main(endpoint: str, *files: str) -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(1_000_000, 20, 20)  # as shipway's command line has it
     main(*sys.argv[1:])

@@ -36,7 +36,7 @@ class Digest:
         return cls(value, algorithm)
 
     @classmethod
-    def of(cls, data: bytes) -> Digest:
+    def of(cls, data: bytes | bytearray) -> Digest:
         return cls(hashlib.sha256(data).hexdigest())
 
     @property

@@ -13,11 +13,13 @@ import contextlib
 import datetime
 import fcntl
 import hashlib
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -26,7 +28,8 @@ from shipway.registry.nouns import Digest
 from shipway.registry.s3.bucket import Bucket, Head, Headers, LostUploadError, MissingError, RefusedError
 
 PART = 8 << 20  # bytes; a service takes parts of 5 MiB to 5 GiB
-WORKERS = 6  # parts under way at once: with those waiting, at most (WORKERS + 3) * PART bytes are in memory
+WORKERS = 6  # parts at work at once; of those sent _UNDER_WAY are in memory, of those fetched one more
+_UNDER_WAY = WORKERS + 2  # jobs that are made and not done: those at work and a few that wait
 _MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 _MOST_COPIED = 5 << 30  # bytes that one CopyObject takes
 _MIB = 1 << 20
@@ -94,7 +97,7 @@ class _Upload:
 
         def jobs() -> Iterator[Callable[[], dict[str, Any]]]:
             with self.source.open("rb") as stream:
-                for number, data in enumerate(_chunks(stream, size), start=1):
+                for number, data in enumerate(_pieces(stream, size), start=1):
                     whole.update(data)
                     yield partial(self._send, upload, number, data, there.get(number))
 
@@ -139,7 +142,9 @@ class _Upload:
                 return parts
             after = int(page["NextPartNumberMarker"])
 
-    def _send(self, upload: str, number: int, data: bytes, there: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _send(
+        self, upload: str, number: int, data: bytearray, there: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         if there is not None and _same(there, data):
             known = {"ChecksumSHA256": there["ChecksumSHA256"]} if there.get("ChecksumSHA256") else {}
             return {"PartNumber": number, "ETag": there["ETag"], **known, "Sent": 0}
@@ -155,7 +160,7 @@ class _Upload:
         return self.bucket.call(operation, Key=self.key, **parameters)
 
 
-def _same(there: Mapping[str, Any], data: bytes) -> bool:
+def _same(there: Mapping[str, Any], data: bytearray) -> bool:
     """Whether a part at the service holds ``data``, by SHA-256 where it says one, else by MD5 (its ETag)."""
     if there["Size"] != len(data):
         return False
@@ -302,14 +307,33 @@ def _chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
         yield chunk
 
 
+def _pieces(stream: BufferedReader, size: int) -> Iterator[bytearray]:
+    """The bytes of ``stream`` in pieces of ``size``, the last one shorter, for jobs of ``in_order``.
+
+    A piece is filled anew once the job that was given it is done: fresh memory has to be zeroed first. It is
+    a bytearray, which botocore sends as it is; of bytes it makes a file, which is copied to be hashed and
+    sent by 16 KiB.
+    """
+    made: list[bytearray] = []
+    for number in itertools.count():
+        if number < _UNDER_WAY:
+            made.append(bytearray(size))
+        piece = made[number % _UNDER_WAY]
+        count = stream.readinto(piece)
+        if count:
+            yield piece if count == size else piece[:count]
+        if count < size:
+            return
+
+
 def in_order(jobs: Iterator[Callable[[], _T]]) -> Iterator[_T]:
-    """Results of ``jobs`` in their order, ``WORKERS`` of them under way at once, no more than needed made."""
+    """Results of ``jobs`` in order, ``WORKERS`` of them at work at once, ``_UNDER_WAY`` made at most."""
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="s3")
     waiting: deque[Future[_T]] = deque()
     try:
         for job in jobs:
             waiting.append(pool.submit(job))
-            if len(waiting) > WORKERS + 1:
+            if len(waiting) == _UNDER_WAY:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
