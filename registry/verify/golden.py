@@ -222,7 +222,11 @@ def _read_sample(path: Path, inputs: Sequence[TensorSpec]) -> Case:
         loaded = np.load(path, allow_pickle=False)
         arrays = dict(loaded) if path.suffix == ".npz" else {inputs[0].name: loaded}
     except (ValueError, OSError, EOFError, KeyError) as error:
-        raise UsageError(f"{path} can't be read as samples.", why=str(error)) from error
+        raise UsageError(
+            f"{path} can't be read as samples.",
+            why=str(error),
+            remedy="Save each case with numpy.savez, or with numpy.save where there is one input.",
+        ) from error
     case: Case = {}
     for spec in inputs:
         if spec.name not in arrays:
@@ -239,6 +243,7 @@ def _read_sample(path: Path, inputs: Sequence[TensorSpec]) -> Case:
             raise UsageError(
                 f"{path}: {spec.name!r} does not fit the model.",
                 why=f"It is {array.dtype} {list(array.shape)}, not {spec.dtype} {list(spec.shape)}.",
+                remedy="Save it as the model takes it, or say with --input what else the model takes.",
             )
         case[spec.name] = np.ascontiguousarray(array, dtype=np.dtype(spec.dtype))
     return case

@@ -76,7 +76,10 @@ def check_digests(delivery: Delivery, release: Release) -> None:
     pointer = delivery.pointer()
     if pointer is None or pointer.release != release.id:
         found = pointer.release if pointer else "nothing"
-        raise DeliveryError(f"The pointer at {delivery.address} names {found}, not {release.id}.")
+        raise DeliveryError(
+            f"The pointer at {delivery.address} names {found}, not {release.id}.",
+            remedy="Does something else write there? Then promote again.",
+        )
     difference = delivery.audit(release.manifest)
     if not difference.whole:
         raise DeliveryError(
@@ -143,7 +146,11 @@ def run_command_there(argv: Sequence[str], where: str, why: str, run: Run) -> No
     name = f"The command {' '.join(argv)!r} ({why})"
     finished = run(name, argv, b"")
     if finished.code != 0:
-        raise DeliveryError(f"{name} failed in {where}.", why=_tail(finished))
+        raise DeliveryError(
+            f"{name} failed in {where}.",
+            why=_tail(finished),
+            remedy="Mend there what it complains of, then run the command again.",
+        )
 
 
 def local_command(argv: Sequence[str]) -> tuple[str, ...]:
@@ -170,7 +177,11 @@ def _run_here(cwd: Path, name: str, argv: Sequence[str], stdin: bytes) -> proces
             remedy="'shipway doctor' says what is missing on this machine.",
         ) from error
     if finished.timed_out:
-        raise DeliveryError(f"{name} gave no answer within {TIMEOUT_S} s.", why=_tail(finished))
+        raise DeliveryError(
+            f"{name} gave no answer within {TIMEOUT_S} s.",
+            why=_tail(finished),
+            remedy="Is this machine too busy, or does it wait for something? Then run the command again.",
+        )
     return finished
 
 
