@@ -12,15 +12,15 @@ PIP := tools/again.sh $(BIN)/python -m pip --quiet --disable-pip-version-check
 setup: $(VENV)/.ready  ## a virtual environment with the locked versions, and shipway in it, editable
 
 $(VENV)/.ready: locks/dev.txt locks/node.txt pyproject.toml
-	@# One that was never finished is made anew: pip takes half a package for a whole one.
-	$(PYTHON) -m venv $$(test -e $@ || echo --clear) $(VENV)
-	@rm -f $@
+	@# One that was begun here and never finished is made anew: pip takes half a package for a whole one.
+	$(PYTHON) -m venv $$(test -e $(VENV)/.unfinished && echo --clear) $(VENV)
+	@touch $(VENV)/.unfinished; rm -f $@
 	@echo "installing what locks/dev.txt names (about 1.6 GB; the first time takes some minutes)"
 	$(PIP) install --require-hashes -r locks/dev.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@# The browser's bundles need npm once and Node.js to be checked: from PyPI where the machine has none.
 	command -v npm && command -v node || $(PIP) install --require-hashes -r locks/node.txt
-	touch $@
+	@rm $(VENV)/.unfinished; touch $@
 
 test: setup  ## the quick tests: real Paddle, ONNX Runtime, MLflow and Node, no other service
 	tools/again.sh $(BIN)/python tools/fetch.py
