@@ -11,17 +11,6 @@ import records
 
 from shipway.registry.cli import app
 from shipway.registry.config.load import load
-from shipway.registry.nouns import (
-    Digest,
-    File,
-    Link,
-    ModelVersion,
-    OutputMeasure,
-    TensorSpec,
-    Tolerance,
-    Variant,
-)
-from shipway.registry.store.store import Store
 
 PROJECT = """\
 project: acme
@@ -38,33 +27,6 @@ environments:
 """
 
 
-def registered(store: Store, number: int) -> ModelVersion:
-    """A version's record and files as ``register`` leaves them, without a model that anybody runs."""
-
-    def put(path: str, content: bytes) -> File:
-        return File(path, store.add_bytes(content), len(content))
-
-    model = put("model.onnx", b"weights %d" % number * 100)
-    tensor = {"name": "x", "dtype": "float32", "shape": [1], "file": "0-0.bin"}
-    golden = json.dumps({"schema": 1, "cases": [{"inputs": [tensor], "outputs": []}]}).encode()
-    measure = OutputMeasure("y", 1e-7, 1e-7, 1.0, 1.0)
-    links = (Link("paddle", "onnx", True, (measure,), Tolerance(1e-5, 1e-5)),)
-    version = records.version(
-        version=number,
-        digest=model.digest,
-        source=Digest.of(b"source %d" % number),
-        operators=("Relu",),
-        inputs=(TensorSpec("x", "float32", (1,)),),
-        outputs=(TensorSpec("y", "float32", (1,)),),
-        links=links,
-        variants=(Variant("fp32", (model,), links),),
-        golden=(put("golden/golden.json", golden), put("golden/0-0.bin", b"\0\0\0\0")),
-        assets=(put("assets/字典.txt", "一二三".encode()),),
-    )
-    store.put_version(version)
-    return version
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with versions 1 and 2 of ``ocr``, both live in staging one after the other."""
@@ -73,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SHIPWAY_MIRROR", "off")
     store = load(Path("deploy.yaml")).store
     for number in (1, 2):
-        registered(store, number)
+        records.registered(store, number)
     return tmp_path
 
 

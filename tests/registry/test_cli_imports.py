@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import records
+
+from shipway.registry.config.load import load
 
 HEAVY = frozenset(
     [
@@ -106,6 +109,34 @@ def test_help_and_wrong_usage_do_not_even_read_yaml(folder: Path, arguments: str
 def test_what_needs_no_kind_looks_for_no_plugins(folder: Path, arguments: str) -> None:
     _, names = imported(folder, *arguments.split())
     assert not names & (PLUGINS | {"concurrent"})
+
+
+WALK = (
+    ("versions ocr", 0, set()),
+    ("show ocr/1", 0, set()),
+    ("diff ocr/1 ocr/2", 0, set()),
+    ("plan ocr/1 --to prod --target server", 0, {"jinja2"}),  # renders a bundle
+    ("promote ocr/1 --to prod --target server", 0, set()),  # finds that bundle in the store
+    ("promote ocr/2 --to prod --target server", 0, {"jinja2"}),
+    ("status", 0, set()),
+    ("rollback --env prod --target server", 0, set()),
+    ("history --json", 0, set()),
+    ("bundle ocr/1 --target server --out look", 0, set()),
+    ("verify look --digests-only", 0, set()),
+    ("verify ocr/1", 4, {"numpy", "onnxruntime"}),  # runs the model, which is none
+)
+
+
+def test_commands_that_work_import_what_their_work_needs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other in one project: a bundle that the store has needs no renderer."""
+    monkeypatch.setenv("SHIPWAY_MIRROR", "off")
+    store = load(folder / "deploy.yaml").store
+    for number in (1, 2):
+        records.registered(store, number)
+    found = [(words, *imported(folder, *words.split())) for words, _, _ in WALK]
+    assert [(words, code, names & HEAVY) for words, code, names in found] == list(WALK)
 
 
 @pytest.mark.parametrize("words", ["status --env ", "promote rec/", "rollback --env prod --target "])

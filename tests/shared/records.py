@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shipway.registry.nouns import Digest, File, ModelVersion, TensorSpec, Tolerance
+from shipway.registry.nouns import (
+    Digest,
+    File,
+    Link,
+    ModelVersion,
+    OutputMeasure,
+    TensorSpec,
+    Tolerance,
+    Variant,
+)
 from shipway.registry.store.store import Store
 from shipway.targets.manifest import Manifest
 from shipway.targets.steps import Pointer, Release
@@ -66,3 +76,30 @@ def release_of(store: Store, contents: Mapping[str, bytes], version: int = 1, **
 def pointer_to(release: Release, serial: int = 1) -> Pointer:
     """What ``prod/one`` is, pointed at a release."""
     return Pointer("prod", "one", serial, "ocr", release.manifest.version, release.bundle, release.id)
+
+
+def registered(store: Store, number: int) -> ModelVersion:
+    """A version's record and files as ``register`` leaves them, without a model that anybody runs."""
+
+    def put(path: str, content: bytes) -> File:
+        return File(path, store.add_bytes(content), len(content))
+
+    model = put("model.onnx", b"weights %d" % number * 100)
+    tensor = {"name": "x", "dtype": "float32", "shape": [1], "file": "0-0.bin"}
+    golden = json.dumps({"schema": 1, "cases": [{"inputs": [tensor], "outputs": []}]}).encode()
+    measure = OutputMeasure("y", 1e-7, 1e-7, 1.0, 1.0)
+    links = (Link("paddle", "onnx", True, (measure,), Tolerance(1e-5, 1e-5)),)
+    made = version(
+        version=number,
+        digest=model.digest,
+        source=Digest.of(b"source %d" % number),
+        operators=("Relu",),
+        inputs=(TensorSpec("x", "float32", (1,)),),
+        outputs=(TensorSpec("y", "float32", (1,)),),
+        links=links,
+        variants=(Variant("fp32", (model,), links),),
+        golden=(put("golden/golden.json", golden), put("golden/0-0.bin", b"\0\0\0\0")),
+        assets=(put("assets/字典.txt", "一二三".encode()),),
+    )
+    store.put_version(made)
+    return made
