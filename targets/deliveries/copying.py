@@ -76,8 +76,8 @@ def _copied_by_kernel(reader: BinaryIO, writer: BinaryIO) -> bool:
 
 
 def sync(path: Path | str) -> None:
-    """Put a file's bytes, or the names in a folder, on disk; a link is an OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    """Put a file's bytes, or the names in a folder, on disk; a link or a pipe is an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
     finally:

@@ -17,6 +17,7 @@ from shipway.registry import files
 from shipway.registry.nouns import Digest
 
 TICK_NS = 20_000_000  # longer than a tick of the clock that stamps files
+_PAST_NS = 1_000_000_000  # further than two clocks of one machine are apart
 _LARGE = 1 << 24  # bytes: what takes longer to read than a thread takes to start
 _Key = tuple[int, ...]
 
@@ -47,21 +48,31 @@ class Digests:
         """Begin to read ``path`` beside what is done until ``of`` is asked, if it is large and not known."""
         seen = path.lstat()
         if seen.st_size >= _LARGE and _key(seen) not in self._found:
-            threading.Thread(target=self._try, args=(path,), name="shipway-digest", daemon=True).start()
+            with contextlib.suppress(
+                RuntimeError
+            ):  # no thread to be had: then it is read when it is asked for
+                threading.Thread(target=self._try, args=(path,), name="shipway-digest", daemon=True).start()
 
     def _try(self, path: Path) -> None:
         with contextlib.suppress(OSError):  # whoever asks for the digest meets it
             self.of(path)
 
-    def know(self, path: Path, digest: Digest) -> None:
-        """``path`` was just given its name, and what is in it was held against ``digest`` before that."""
-        seen = path.lstat()
-        young = TICK_NS - abs(time.time_ns() - seen.st_mtime_ns)  # a later write might show in no time
-        if young >= 0 and seen.st_size >= _LARGE:
-            time.sleep((young + 1) / 1e9)  # less than it takes to read it once more
-            young = -1
-        if young < 0:
-            self._found[_key(seen)] = digest
+    def know(self, path: Path, digest: Digest, seen: os.stat_result) -> None:
+        """``path`` was just given its name; since it was ``seen`` what is in it was held against ``digest``.
+
+        Whoever wrote to it in between has changed its time, which ``set_back`` had set back for that.
+        """
+        now = path.lstat()
+        if _key(now)[:-1] == _key(seen)[:-1] and abs(time.time_ns() - now.st_mtime_ns) > TICK_NS:
+            self._found[_key(now)] = digest
+
+
+def set_back(path: Path) -> os.stat_result:
+    """What a file is whose time was set back, so that whatever is written from now on shows, however soon."""
+    past = time.time_ns() - _PAST_NS
+    with contextlib.suppress(OSError):  # where a share takes no times, the file is read once more
+        os.utime(path, ns=(past, past))
+    return path.lstat()
 
 
 def _key(seen: os.stat_result) -> _Key:

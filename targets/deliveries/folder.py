@@ -27,7 +27,7 @@ from shipway.registry.nouns import Digest, File
 from shipway.targets.deliveries import copying, gates
 from shipway.targets.deliveries.base import Fetch, Programs
 from shipway.targets.deliveries.below import make_way, plain, read, remove, size
-from shipway.targets.deliveries.digests import Digests
+from shipway.targets.deliveries.digests import Digests, set_back
 from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff, compare
 from shipway.targets.steps import (
     Command,
@@ -113,6 +113,7 @@ class FolderDelivery:
         try:
             self._digests.ahead(source)
             copying.copy(source, part, mode=_mode(release.manifest, file.path))
+            seen = set_back(part)
             # Four targets read the source once; what each wrote is held against it byte by byte.
             if not copying.same(source, part) or self._digests.of(source) != file.digest:
                 raise self._spoilt(file, source)
@@ -120,7 +121,9 @@ class FolderDelivery:
                 copying.sync(part)  # of a release that has its name; of others all is synced when they get it
             path = make_way(folder, file.path)
             part.replace(path)
-            self._digests.know(path, file.digest)
+            if folder != self._staged(release.id):
+                copying.sync(path.parent)
+            self._digests.know(path, file.digest, seen)
         finally:
             part.unlink(missing_ok=True)
         return file.size

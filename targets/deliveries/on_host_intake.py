@@ -1,5 +1,6 @@
 """Files that come to the host, and files that it makes of what it holds. Part of ``on_host``."""
 
+import contextlib
 import errno
 import os
 import time
@@ -83,9 +84,9 @@ class Intake(Place):
             if failure is not None:
                 raise failure
             past = int(time.time() * 1e9) - PAST_NS
-            os.utime(
-                descriptor, ns=(past, past)
-            )  # so that whatever is written from now on shows, however soon
+            # So that whatever is written from now on shows, however soon; else it is read once more.
+            with contextlib.suppress(OSError):
+                os.utime(descriptor, ns=(past, past))
             seen = os.fstat(descriptor)
             os.fsync(descriptor)
             return seen if follower.digest() == sha and seen.st_size == size else None

@@ -158,7 +158,7 @@ class Place:
         Whoever wrote to it in between has changed its time, which was set back for that.
         """
         now = os.lstat(path)
-        if key_of(now)[:-1] == key_of(seen)[:-1]:
+        if key_of(now)[:-1] == key_of(seen)[:-1] and abs(time.time() * 1e9 - now.st_mtime_ns) > TICK_NS:
             self.digests[key_of(now)] = sha
 
 

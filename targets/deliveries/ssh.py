@@ -2,8 +2,8 @@
 
 What lies where on the host is in ``on_host``, which does there what must be done in one step. Rules: a file
 is read back and checked by digest as it arrives, and once more before its release gets a name if it changed
-in between; ``current`` and the deployment that it stands for are replaced by one rename; whatever the
-connection was in the middle of can be asked for again.
+after it had arrived; ``current`` and the deployment that it stands for are replaced by one rename; whatever
+the connection was in the middle of can be asked for again.
 """
 
 from __future__ import annotations

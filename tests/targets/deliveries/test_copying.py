@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 
 import pytest
-from records import release_of
+from records import pointer_to, release_of
 
 from shipway.registry.store.folder import FolderObjects
 from shipway.registry.store.store import Store
 from shipway.targets.deliveries import copying
 from shipway.targets.deliveries.folder import FolderDelivery
-from shipway.targets.steps import Release, Seal, Send, Stage
+from shipway.targets.steps import Point, Release, Seal, Send, Stage
 
 DEEP = "a/b/c/d/e/f/g/h/i/j/k"
 CONTENTS = {"model/graph.onnx": b"graph" * 1000, "labels.txt": b"a\nb\n", DEEP: b"deep"}
@@ -99,6 +100,51 @@ def test_a_file_that_replaces_a_damaged_one_is_on_disk_before_it_does(
     assert delivery.audit(release.manifest).whole
 
 
+def test_the_pointer_is_on_disk_before_it_replaces_the_last_one(
+    delivery: FolderDelivery,
+    release: Release,
+    root: Path,
+    synced: set[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _place(delivery, release)
+    synced.clear()
+    real, replaced = Path.replace, []
+
+    def checking(path: Path, target: Path) -> Path:
+        assert path.stat().st_ino in synced
+        assert root.stat().st_ino not in synced
+        replaced.append(target.name)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", checking)
+    delivery.perform(Point(pointer_to(release)))
+    assert replaced == ["current.json"]
+    assert root.stat().st_ino in synced  # its name
+
+
+@pytest.mark.parametrize("size", [3_000, 20_000_000])
+def test_what_is_written_to_a_file_after_it_was_compared_is_found_out(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(FolderObjects(tmp_path / "store"))
+    release = release_of(store, {"model.onnx": bytes(size)})
+    delivery, real, spoilt = FolderDelivery(tmp_path / "out", store.open), copying.same, []
+
+    def late(one: Path, other: Path) -> bool:
+        equal = real(one, other)
+        if not spoilt:
+            spoilt.append(other)
+            with other.open("r+b") as stream:
+                stream.write(b"other")
+        return equal
+
+    monkeypatch.setattr(copying, "same", late)
+    _place(delivery, release)
+    assert spoilt
+    assert (delivery.root / "releases" / release.id / "model.onnx").read_bytes() == bytes(size)
+
+
 def test_a_tree_with_links_is_put_on_disk_without_following_them(tmp_path: Path, synced: set[int]) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/file").write_bytes(b"x")
@@ -139,3 +185,9 @@ def test_a_copy_has_the_same_bytes_even_where_the_kernel_will_not_copy(
     copying.copy(source, tmp_path / "python", mode=0o640)
     assert (tmp_path / "kernel").read_bytes() == (tmp_path / "python").read_bytes() == content
     assert (tmp_path / "python").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_pipe_in_a_tree_is_not_waited_for(tmp_path: Path, synced: set[int]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with contextlib.suppress(OSError):  # whether one can be put on disk is the system's to say
+        copying.sync_tree(tmp_path)

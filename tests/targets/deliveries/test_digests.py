@@ -14,7 +14,7 @@ from shipway.registry import files
 from shipway.registry.nouns import Digest
 from shipway.targets.deliveries import copying
 from shipway.targets.deliveries import digests as remembering
-from shipway.targets.deliveries.digests import TICK_NS, Digests
+from shipway.targets.deliveries.digests import TICK_NS, Digests, set_back
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_what_was_written_just_now_is_read_each_time(tmp_path: Path, reads: list
 
 def test_what_is_known_is_not_read_until_it_changes(tmp_path: Path, reads: list[Path]) -> None:
     path, digests = _settled(tmp_path / "file", b"one"), Digests()
-    digests.know(path, Digest.of(b"one"))
+    digests.know(path, Digest.of(b"one"), path.lstat())
     assert digests.of(path) == Digest.of(b"one")
     assert reads == []
     path.chmod(0o600)
@@ -74,7 +74,38 @@ def test_what_was_written_just_now_can_not_be_known(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(remembering, "TICK_NS", 3600 * 10**9)  # just now, however slow this machine is
     path, digests = tmp_path / "file", Digests()
     path.write_bytes(b"one")
-    digests.know(path, Digest.of(b"other"))
+    digests.know(path, Digest.of(b"other"), path.lstat())
+    assert digests.of(path) == Digest.of(b"one")
+
+
+def test_what_was_written_since_its_time_was_set_back_is_read(tmp_path: Path, reads: list[Path]) -> None:
+    """However soon, and of whatever size; what stayed as it was is not read."""
+    for size in (3, 20_000_000):
+        path, digests = tmp_path / str(size), Digests()
+        path.write_bytes(bytes(size))
+        seen = set_back(path)
+        digests.know(path, Digest.of(b"as it was told"), seen)
+        assert digests.of(path) == Digest.of(b"as it was told")
+        assert reads == []
+        with path.open("r+b") as stream:
+            stream.write(b"two")
+        digests.know(path, Digest.of(b"as it was told"), seen)
+        assert digests.of(path) == files.digest_of(path) != Digest.of(b"as it was told")
+        reads.clear()
+
+
+def test_where_no_time_can_be_set_what_is_young_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembering, "TICK_NS", 3600 * 10**9)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "this share takes no times")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    path, digests = tmp_path / "file", Digests()
+    path.write_bytes(b"one")
+    digests.know(path, Digest.of(b"other"), set_back(path))
     assert digests.of(path) == Digest.of(b"one")
 
 
@@ -101,14 +132,6 @@ def test_what_can_not_be_read_ahead_is_met_by_who_asks(
     for thread in threading.enumerate():
         if thread.name == "shipway-digest":
             thread.join()
-
-
-def test_a_large_file_written_just_now_is_known_once_it_can_be(tmp_path: Path, reads: list[Path]) -> None:
-    path, digests = tmp_path / "file", Digests()
-    path.write_bytes(bytes(20_000_000))
-    digests.know(path, Digest.of(b"as it was told"))
-    assert digests.of(path) == Digest.of(b"as it was told")
-    assert reads == []
 
 
 def test_of_several_threads_one_reads(tmp_path: Path, reads: list[Path]) -> None:

@@ -123,3 +123,31 @@ def test_a_part_that_is_none_is_found_out(wrong: bytes, tmp_path: Path) -> None:
         receive(tmp_path, Line(CONTENT))
     assert not part(tmp_path).exists()
     assert seal(receive(tmp_path, Line(CONTENT))) == {}
+
+
+def test_a_file_that_somebody_adds_to_while_it_arrives_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        receive(tmp_path, Line(CONTENT, lambda: os.truncate(part(tmp_path), len(CONTENT) + 10)))
+
+
+def test_each_rename_finds_on_disk_what_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that arrived, bundle.json, the release, what says of which deployment ``current`` is."""
+    synced: set[int] = set()
+    real, named = os.rename, []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+
+    def checking(source: str, target: str) -> None:
+        for path in [Path(source), *Path(source).rglob("*")]:
+            assert path.is_symlink() or path.stat().st_ino in synced
+        named.append(Path(target).name)
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", checking)
+    host = receive(tmp_path, Line(CONTENT))
+    assert seal(host) == {}
+    try:
+        host.do_point({"serial": 1, "release": "r"})
+    finally:
+        host.let_go()
+    assert named == [SHA, "b", "bundle.json", "r", "pointer.json", "current"]
+    assert {path.stat().st_ino for path in (tmp_path, tmp_path / "releases")} <= synced
