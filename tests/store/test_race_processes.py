@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "registry" / "deploy"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
 
 import deploy_scene as scene
-from test_cli_flow import registered
+from records import registered
 
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
