@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import onnx
 
-from shipway.registry import privacy
+from shipway.registry import interrupts, privacy
 from shipway.registry.convert import graph
 from shipway.registry.errors import ConversionError
 
@@ -71,6 +71,7 @@ def begin(model: onnx.ModelProto) -> Callable[[], onnx.ModelProto]:
     threading.Thread(target=work, name="optimise", daemon=True).start()
 
     def finish() -> onnx.ModelProto:
+        interrupts.check()  # one that was swallowed meanwhile does not wait for slim
         slimmed = made.result()
         _show_same(model, slimmed)
         return slimmed

@@ -122,6 +122,7 @@ def test_killed_while_it_works_nothing_is_registered(project: Project, model_fil
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # nohup ignores it
         "import sys, time; from pathlib import Path; from shipway.registry.config.load import load_text\n"
+        "from shipway.registry import interrupts; interrupts.install()\n"  # as the command line does
         "from shipway.registry.convert import optimise\n"
         "from shipway.registry.verbs.register import register\n"
         "optimise.slim = lambda model: (print('at work', flush=True), time.sleep(600))\n"
