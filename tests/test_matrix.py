@@ -83,7 +83,8 @@ def test_figures_replace_the_last_ones_in_a_document(tmp_path: Path) -> None:
 
 
 _DRIVER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 sys.path.insert(0, sys.argv.pop(1))
 import matrix
 from matrix_page import Cell
