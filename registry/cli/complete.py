@@ -45,3 +45,9 @@ def references(context: typer.Context, incomplete: str) -> list[str]:
         found = [str(version.ref) for name in store.names() for version in reversed(store.versions(name))]
         return [ref for ref in found if ref.startswith(incomplete)]
     return []
+
+
+def toolchains(incomplete: str) -> list[str]:
+    from shipway.registry.convert.toolchains import names
+
+    return [name for name in names() if name.startswith(incomplete)]

@@ -30,7 +30,12 @@ Samples = Annotated[
 Assets = Annotated[
     list[Path] | None, typer.Option("--asset", metavar="FILE", help="A file that travels into every bundle.")
 ]
-Toolchain = Annotated[str | None, typer.Option(metavar="NAME", help="Convert with this one and no other.")]
+Toolchain = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Convert with this one and no other.", autocompletion=complete.toolchains
+    ),
+]
 Bisect = Annotated[
     bool, typer.Option("--bisect", help="Where a link of the chain fails, name the first layer that differs.")
 ]

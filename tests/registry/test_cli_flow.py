@@ -171,6 +171,7 @@ def test_a_destination_that_cannot_be_written_ends_with_8(project: Path, shipway
         ("shipway versions o", {"ocr"}),
         ("shipway --config missing.yaml rollback --env ", set()),
         ("shipway roll", {"rollback"}),
+        ("shipway register model --toolchain paddle2", {"paddle2onnx-1.2.4"}),
     ],
 )
 def test_the_shell_is_offered_what_there_is(
