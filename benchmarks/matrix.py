@@ -84,7 +84,13 @@ def shipway(home: Path, *arguments: str | Path, allowed: tuple[int, ...] = (0,))
 
 
 def configuration(precisions: tuple[str, ...]) -> str:
-    lines = [f"  {kind}-{p}: {{kind: {kind}, precision: {p}}}" for kind in KINDS for p in precisions]
+    # The machine that makes the table may have no GPU: the table says which provider was in use.
+    allowed = {"server-tensorrt": ", allow_missing: true", "jetson-ort": ", allow_missing: true"}
+    lines = [
+        f"  {kind}-{p}: {{kind: {kind}, precision: {p}{allowed.get(kind, '')}}}"
+        for kind in KINDS
+        for p in precisions
+    ]
     head = ["project: matrix", "registry: sqlite:///.shipway/mlflow.db", "store: .shipway/store", "targets:"]
     return "\n".join([*head, *lines, "environments: {}", ""])
 

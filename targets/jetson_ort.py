@@ -19,6 +19,7 @@ from shipway.targets.parts import (
     facts,
     place_model,
     place_python_server,
+    python_requirements,
     python_runtime,
     tensorrt_options,
 )
@@ -34,10 +35,10 @@ class JetsonOptions(TargetOptions):
 
     jetpack: str = Field("6.1", description=f"JetPack on the boards: {', '.join(JETPACKS)}")
     providers: tuple[Provider, ...] = Field(
-        ("tensorrt", "cuda", "cpu"), min_length=1, description="what to run on, best first"
+        ("tensorrt", "cuda", "cpu"), min_length=1, description="what to run on, best first; all are wanted"
     )
-    require_provider: Provider | None = Field(
-        None, description="the check fails unless this provider is the one in use"
+    allow_missing: bool = Field(
+        False, description="true: the model may run without those of 'providers' that the host has not"
     )
     threads: Threads = Field(0, description="CPU threads of one run; 0: as many as there are cores")
     workspace: Size = Field(2**28, description="memory that TensorRT may use to build an engine")
@@ -81,10 +82,11 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
         options, board = self.chosen, self._board
         graph = place_model(model, out)
-        place_python_server(model, out, f"onnxruntime-gpu=={board.onnxruntime}")
+        place_python_server(model, out, "onnxruntime-gpu", board.onnxruntime)
         values: dict[str, Any] = {
             **facts(model),
             "runtime_version": board.onnxruntime,
+            "cpu": python_requirements("onnxruntime", board.onnxruntime),
             "board": {"jetpack": options.jetpack, **dataclasses.asdict(board)},
             "root": options.root or f"/opt/shipway/{label(model.version.name)}",
             "host": options.host,
@@ -107,7 +109,7 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
             self.limits(),
             board.onnxruntime,
             options.providers,
-            require=options.require_provider,
+            allow_missing=options.allow_missing,
             threads=options.threads,
             provider_options={"tensorrt": tensorrt_options(model.variant.precision, options.workspace)},
         )

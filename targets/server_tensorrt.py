@@ -68,10 +68,10 @@ class ServerOptions(TargetOptions):
     """Options of ``server-tensorrt``."""
 
     providers: tuple[Provider, ...] = Field(
-        ("tensorrt", "cuda", "cpu"), min_length=1, description="what to run on, best first"
+        ("tensorrt", "cuda", "cpu"), min_length=1, description="what to run on, best first; all are wanted"
     )
-    require_provider: Provider | None = Field(
-        None, description="the check fails unless this provider is the one in use"
+    allow_missing: bool = Field(
+        False, description="true: the model may run without those of 'providers' that the host has not"
     )
     shapes: dict[str, Profile] = Field(
         {}, description="min, opt and max shape of dynamic inputs, for TensorRT"
@@ -97,7 +97,7 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
         self._check_shapes(version.inputs)
         folder = f"models/{version.name}"
         graph = place_model(model, out, f"{folder}/{version.version}/")
-        place_python_server(model, out, f"onnxruntime-gpu[cuda,cudnn]=={options.runtime_version}")
+        place_python_server(model, out, "onnxruntime-gpu[cuda,cudnn]", options.runtime_version)
         batch = options.max_batch if _batched(version.inputs) and _batched(version.outputs) else 0
         values = {
             **facts(model),
@@ -120,7 +120,7 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
             self.limits(),
             options.runtime_version,
             options.providers,
-            require=options.require_provider,
+            allow_missing=options.allow_missing,
             threads=options.threads,
             provider_options={"tensorrt": {**tensorrt, **self._profiles()}},
         )

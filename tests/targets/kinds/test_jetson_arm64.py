@@ -28,7 +28,7 @@ CONFIG = """
 project: boards
 store: made/store
 targets:
-  jetson: {{kind: jetson-ort, jetpack: "6.1", {options}}}
+  jetson: {{kind: jetson-ort, jetpack: "6.1", allow_missing: true, {options}}}
 environments:
   prod:
     jetson:

@@ -118,7 +118,7 @@ spec.loader.exec_module(real)
 TRT = "TensorrtExecutionProvider"
 
 class Session(real.InferenceSession):
-    def __init__(self, graph, options, providers):
+    def __init__(self, graph, options, providers, **others):
         if "FAULT" in os.environ:
             raise RuntimeError(os.environ["FAULT"])
         (self.name, self.options), *_ = providers

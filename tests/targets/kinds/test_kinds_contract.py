@@ -20,6 +20,7 @@ from shipway.registry.errors import IntegrityError, UnsupportedModelError, Verif
 from shipway.registry.verbs.verify import verify_bundle
 from shipway.targets.base import Target, TargetOptions
 from shipway.targets.loader import kinds, load_kind
+from shipway.targets.parts import PROVIDERS
 
 HOSTILE = "x\"; rm -rf $HOME `id` ${jndi} </script> \\ | % ' é 文"
 each_kind = pytest.mark.parametrize("kind", kinds())
@@ -146,13 +147,13 @@ def test_the_readme_tells_licences_and_versions(kind: str, tiny: Any, tmp_path: 
     ("options", "said"),
     [
         (
-            {"require_provider": "tensorrt"},
-            "TensorrtExecutionProvider is required, but CPUExecutionProvider is",
+            {"allow_missing": False},
+            "CUDAExecutionProvider (this ONNX Runtime has none); CPUExecutionProvider would have been used. "
+            "Install what is missing, or say in deploy.yaml, at the target, that it is not wanted "
+            "('providers: [cpu]') or may be missing ('allow_missing: true').",
         ),
-        (
-            {"providers": ["tensorrt", "cuda"]},
-            "None of TensorrtExecutionProvider, CUDAExecutionProvider is here",
-        ),
+        ({"providers": ["tensorrt", "cuda"]}, "no other is wanted"),
+        ({"allow_missing": False, "providers": ["cpu"]}, ""),
         ({}, ""),
     ],
 )
@@ -164,14 +165,16 @@ def test_no_provider_is_replaced_in_silence(
     tmp_path: Path,
     run_check: Callable[..., Any],
 ) -> None:
-    """Where deploy.yaml allows the CPU, as it does unasked, the check passes and names what is missing."""
+    """What is missing fails the check, unless deploy.yaml allows it: then the check passes and names it."""
     manifest = tiny.export(kind, tmp_path / "out", **options)
     done = run_check(tmp_path / "out", manifest)
     verdict = json.loads(done.stdout)
     assert (done.code, verdict["passed"]) == ((5, False) if said else (0, True))
     assert said in verdict.get("problem", "")
     if not said:
-        assert verdict["missing"] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+        wanted = options.get("providers", ["tensorrt", "cuda"])
+        assert verdict["missing"] == [PROVIDERS[name] for name in wanted if name != "cpu"]
+        assert sorted(verdict["reasons"]) == sorted(verdict["missing"])
 
 
 @each_kind

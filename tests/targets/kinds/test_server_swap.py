@@ -148,7 +148,7 @@ def test_a_board_s_service_swaps_by_itself(
     for number in (1, 2):
         weights = weights_of(number)
         make_in(tmp_path / "made", version=number, weights=weights, golden_weights=weights)
-    kind = f"{{kind: jetson-ort, root: '{tmp_path}/live', follow: 1}}"
+    kind = f"{{kind: jetson-ort, providers: [cpu], root: '{tmp_path}/live', follow: 1}}"
     found = load_text(CONFIG.replace("{kind: server-tensorrt, providers: [cpu]}", kind), tmp_path)
     promote(found, ModelRef.parse("tiny/1"), "prod")
     unit = (live_folder(found) / "shipway.service").read_text()
