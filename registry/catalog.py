@@ -22,7 +22,7 @@ from typing import Any
 
 from shipway.registry import files, privacy, room
 from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, ShipwayError
-from shipway.registry.nouns import Digest, File, ModelVersion
+from shipway.registry.nouns import Digest, File, Json, ModelVersion
 from shipway.registry.store.store import Store
 
 RECORD = "shipway/version.json"  # in the version's artifact folder; its name and number are MLflow's to say
@@ -207,11 +207,16 @@ def set_aliases(uri: str, wanted: Mapping[str, tuple[str, int] | None]) -> None:
 
 
 def identity_of(version: ModelVersion) -> Digest:
-    """What makes two registrations the same version: the model, what travels with it, and its precisions."""
-    parts = {
+    """What makes two registrations the same version: the model, what travels with it, and what decided its
+    other precisions: the gates that they passed, and the samples that they were made for and judged on."""
+    parts: dict[str, Json] = {
         "digest": str(version.digest),
         "assets": sorted(str(asset.digest) + asset.path for asset in version.assets),
-        "precisions": sorted(variant.precision for variant in version.variants),
+        "precisions": {
+            variant.precision: variant.links[-1].tolerance.to_json() if variant.links else None
+            for variant in version.variants
+        },
+        "samples": version.extra.get("samples"),
     }
     if any(len(variant.files) > 1 for variant in version.variants):
         parts["external_data"] = ["always"]

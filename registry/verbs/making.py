@@ -143,6 +143,7 @@ def verified(
             "latency_ms": latency[measure.CPU],
             "latency_by_provider": latency,
             "notes": notes,
+            "samples": str(proof.samples) if proof.samples else None,
             "repairs": [repair.to_json() for repair in found.repairs],
             "tried": [attempt.to_json() for attempt in found.tried],
         },

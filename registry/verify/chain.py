@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shipway.registry.errors import ConversionError, VerificationError
-from shipway.registry.nouns import Link, TensorSpec, Tolerance
+from shipway.registry.nouns import Digest, Link, TensorSpec, Tolerance
 from shipway.registry.verify import golden, measure, parity
 from shipway.registry.verify.golden import Case
 from shipway.registry.verify.parity import Array
@@ -33,6 +33,16 @@ class GoldenSet:
     outputs: tuple[list[Array], ...]
     sizes: tuple[Mapping[str, int], ...]  # of the named axes, per case
     notes: tuple[str, ...] = ()
+    given: int = 0  # so many of the cases, the first, are the user's samples
+
+    @property
+    def samples(self) -> Digest | None:
+        """Names the user's samples by what is in them, whatever their inputs are called; None without."""
+        if not self.given:
+            return None
+        arrays = [array for case in self.cases[: self.given] for array in case.values()]
+        parts = [f"{array.dtype}{array.shape}{Digest.of(array.tobytes())}" for array in arrays]
+        return Digest.of("\n".join(parts).encode())
 
     def seen(self) -> list[tuple[Mapping[str, int], list[tuple[int, ...]]]]:
         """Axis sizes and output shapes of each case."""
@@ -117,6 +127,7 @@ def golden_set(
         outputs=tuple(run.outputs for run in runs),
         sizes=tuple(run.sizes for run in runs),
         notes=tuple(notes),
+        given=len(samples),
     )
 
 

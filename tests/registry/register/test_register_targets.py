@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -42,6 +43,42 @@ def test_variants_that_targets_ask_for(fresh: Path, tmp_path: Path, mlp: Build) 
     plain = load_text("project: demo\n", tmp_path / "p")
     fewer = register(plain, tmp_path / "net.onnx", "net")
     assert fewer.created  # another set of precisions, so that bundles stay what they are
+
+
+def saved_samples(folder: Path, *seeds: int) -> Path:
+    folder.mkdir()
+    for seed in seeds:
+        case = np.random.default_rng(seed).standard_normal((2, 64))
+        np.save(folder / f"{seed}.npy", case.astype(np.float32))
+    return folder
+
+
+def test_what_decides_a_variant_makes_another_version(fresh: Path, tmp_path: Path, mlp: Build) -> None:
+    """A gate is not passed by what was registered under a wider one, nor by what other samples say."""
+    root = tmp_path / "p"
+    shutil.copytree(fresh, root)
+    model, elsewhere = tmp_path / "net.onnx", tmp_path / "other.onnx"
+    onnx.save(mlp(features=64), model)
+    onnx.save(mlp(features=64, prefix="exported_again_"), elsewhere)
+    samples = [saved_samples(tmp_path / "first", 1, 2, 3), saved_samples(tmp_path / "second", 1, 2, 4)]
+    wide, strict = targets("int8"), targets("int8", tolerance_int8={"atol": 0.005, "rtol": 0.01})
+
+    def made(config: str, path: Path = model, given: Path | None = None) -> tuple[int, bool]:
+        done = register(load_text(config, root), path, "net", samples=given)
+        int8 = done.version.variant("int8")
+        assert int8 is not None
+        assert int8.links[-1].tolerance == load_text(config, root).config.conversion("net").allowed("int8")
+        return done.version.version, done.created
+
+    assert made(wide) == (1, True)
+    assert made(strict) == (2, True)
+    assert made(wide, given=samples[0]) == (3, True)
+    assert made(wide, given=samples[1]) == (4, True)
+    for path in (model, elsewhere):
+        assert made(wide, path) == (1, False)
+        assert made(strict, path) == (2, False)
+        assert made(wide, path, samples[0]) == (3, False)
+    assert made(wide, elsewhere, samples[1]) == (4, False)
 
 
 def test_a_variant_that_fails_its_gate_names_the_target(fresh: Path, tmp_path: Path, mlp: Build) -> None:
