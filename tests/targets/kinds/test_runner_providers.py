@@ -1,8 +1,8 @@
 """``runner.py`` and providers that are listed but can't be used: with a stand-in for ONNX Runtime's GPUs.
 
-The stand-in is the real runtime on the CPU, told what each provider does: ``raise`` or ``drop``, as a build for
-GPUs does where their libraries are missing. Releases before 1.23 take no ``enable_fallback``: there it prints
-and goes on without, as they do.
+The stand-in is the real runtime on the CPU, told what each provider does: ``raise`` or ``drop``, as a build
+for GPUs does where their libraries are missing. Releases before 1.23 take no ``enable_fallback``: there it
+prints and goes on without, as they do.
 """
 
 from __future__ import annotations
