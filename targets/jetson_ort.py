@@ -19,6 +19,7 @@ from shipway.targets.parts import (
     facts,
     place_model,
     place_python_server,
+    python_requirements,
     python_runtime,
     tensorrt_options,
 )
@@ -81,10 +82,11 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
         options, board = self.chosen, self._board
         graph = place_model(model, out)
-        place_python_server(model, out, f"onnxruntime-gpu=={board.onnxruntime}")
+        place_python_server(model, out, "onnxruntime-gpu", board.onnxruntime)
         values: dict[str, Any] = {
             **facts(model),
             "runtime_version": board.onnxruntime,
+            "cpu": python_requirements("onnxruntime", board.onnxruntime),
             "board": {"jetpack": options.jetpack, **dataclasses.asdict(board)},
             "root": options.root or f"/opt/shipway/{label(model.version.name)}",
             "host": options.host,

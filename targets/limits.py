@@ -44,6 +44,16 @@ def onnx_runtime(version: str, *, size: int | None = None) -> RuntimeLimits:
     return RuntimeLimits(opset, ir, size=size, why=f"ONNX Runtime {version}")
 
 
+def numpy_beside(version: str) -> str:
+    """pip's requirement of NumPy for a Python that runs ONNX Runtime ``version``.
+
+    Wheels before 1.19 were built for NumPy 1, do not say so to pip, and can't be imported beside NumPy 2
+    (https://github.com/microsoft/onnxruntime/releases/tag/v1.19.0).
+    """
+    release = tuple(int(part) for part in version.split(".")[:2])
+    return "numpy<2" if release < (1, 19) else "numpy"
+
+
 def check_limits(kind: str, model: OnnxInfo, limits: RuntimeLimits) -> None:
     """Raise UnsupportedModelError, naming the limit and the remedy, where ``model`` is outside ``limits``."""
     if not OLDEST_OPSET <= model.opset <= limits.opset:

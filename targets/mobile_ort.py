@@ -74,7 +74,7 @@ class MobileOrt(OnnxRuntimeKind[MobileOptions]):
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
         options, version = self.chosen, model.version
         parts, operators = self._place(model, out)
-        place_python_runner(model, out, f"onnxruntime=={options.runtime_version}")
+        place_python_runner(model, out, "onnxruntime", options.runtime_version)
         values: dict[str, Any] = {
             **facts(model),
             "runtime_version": options.runtime_version,

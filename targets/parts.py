@@ -10,7 +10,7 @@ from pydantic import Field
 
 from shipway.registry.nouns import Digest, Json, TensorSpec
 from shipway.targets.base import BundleWriter, OnnxInfo, RuntimeLimits, TargetOptions, VerifiedModel
-from shipway.targets.limits import check_limits
+from shipway.targets.limits import check_limits, numpy_beside
 from shipway.targets.render import label
 from shipway.targets.steps import Release, Step
 
@@ -64,17 +64,32 @@ def place_proof(model: VerifiedModel, out: BundleWriter) -> None:
         out.take(file.path, file)
 
 
-def place_python_runner(model: VerifiedModel, out: BundleWriter, *requirements: str) -> None:
-    """Add ``runner.py``, ``golden.py``, ``check.py`` and ``requirements.txt`` beside ``bundle.json``."""
+SERVER = ("uvicorn", "httptools")
+"""What ``serve.py`` needs besides what the runner does (docs/adr/0010-the-server.md)."""
+
+
+def python_requirements(package: str, version: str, *more: str) -> list[str]:
+    """``requirements.txt``: NumPy, the build ``package`` of ONNX Runtime, and ``more``."""
+    return [numpy_beside(version), f"{package}=={version}", *more]
+
+
+def place_python_runner(
+    model: VerifiedModel, out: BundleWriter, package: str, version: str, *more: str
+) -> None:
+    """Add ``runner.py``, ``golden.py``, ``check.py`` and ``requirements.txt`` beside ``bundle.json``.
+
+    The arguments after ``out`` are those of ``python_requirements``.
+    """
     place_proof(model, out)
     for name in ("runner.py", "golden.py", "check.py"):
         out.render(name, name)
-    out.render("requirements.txt", "requirements.txt", requirements=["numpy", *requirements])
+    requirements = python_requirements(package, version, *more)
+    out.render("requirements.txt", "requirements.txt", requirements=requirements)
 
 
-def place_python_server(model: VerifiedModel, out: BundleWriter, *requirements: str) -> None:
-    """Add the runner, and the server with what it needs (docs/adr/0010-the-server.md)."""
-    place_python_runner(model, out, *requirements, "uvicorn", "httptools")
+def place_python_server(model: VerifiedModel, out: BundleWriter, package: str, version: str) -> None:
+    """Add the runner, and the server with what it needs."""
+    place_python_runner(model, out, package, version, *SERVER)
     for name in ("protocol.py", "metrics.py", "serve.py"):
         out.render(name, name)
 

@@ -97,7 +97,7 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
         self._check_shapes(version.inputs)
         folder = f"models/{version.name}"
         graph = place_model(model, out, f"{folder}/{version.version}/")
-        place_python_server(model, out, f"onnxruntime-gpu[cuda,cudnn]=={options.runtime_version}")
+        place_python_server(model, out, "onnxruntime-gpu[cuda,cudnn]", options.runtime_version)
         batch = options.max_batch if _batched(version.inputs) and _batched(version.outputs) else 0
         values = {
             **facts(model),

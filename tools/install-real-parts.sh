@@ -16,6 +16,7 @@ done
 ./install-s3-server.sh >/dev/null
 ./install-jvm-jars.sh
 ./install-netlify-parser.sh
+PATH=$PWD/../.venv/bin:$PATH python install_jetpacks.py
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 as_root env HOME="$HOME" PATH="$PATH" SHIPWAY_CACHE="${SHIPWAY_CACHE:-$HOME/.cache/shipway}" ./install-arm64-root.sh >/dev/null
 as_root env HOME="$HOME" PATH="$PATH" SHIPWAY_CACHE="${SHIPWAY_CACHE:-$HOME/.cache/shipway}" ./install-swift-root.sh >/dev/null

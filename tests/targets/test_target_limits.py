@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from shipway.registry.errors import UnsupportedModelError
 from shipway.targets.base import OnnxInfo, RuntimeLimits
-from shipway.targets.limits import Size, check_limits, check_size, onnx_runtime
+from shipway.targets.limits import Size, check_limits, check_size, numpy_beside, onnx_runtime
 
 
 def info(**changes: object) -> OnnxInfo:
@@ -28,6 +28,14 @@ def test_a_release_counts_as_the_newest_listed_below_it(version: str, opset: int
     limits = onnx_runtime(version)
     assert (limits.opset, limits.ir) == (opset, ir)
     assert version in limits.why
+
+
+@pytest.mark.parametrize(
+    ("version", "numpy"),
+    [("1.9.0", "numpy<2"), ("1.18.1", "numpy<2"), ("1.19.0", "numpy"), ("1.23.2", "numpy")],
+)
+def test_wheels_before_1_19_want_numpy_1(version: str, numpy: str) -> None:
+    assert numpy_beside(version) == numpy
 
 
 def test_a_release_older_than_the_table_is_a_mistake() -> None:

@@ -32,9 +32,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str | Path) -> Iterator[Server]:
+def serving(folder: Path, *arguments: str | Path, python: str | Path = sys.executable) -> Iterator[Server]:
     """The server of the bundle in ``folder``, on a free port, from when it is ready."""
-    argv = [sys.executable, "-B", "serve.py", "--port", "0", *map(str, arguments)]
+    argv = [python, "-B", "serve.py", "--port", "0", *map(str, arguments)]
     with subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None

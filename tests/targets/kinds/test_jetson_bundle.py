@@ -147,6 +147,15 @@ def test_the_jetpack_decides_runtime_and_limits(tiny: Any, tmp_path: Path) -> No
         JetsonOptions.model_validate({"jetpack": "4.6"})
 
 
+def test_requirements_and_readme_name_the_numpy_that_the_runtime_goes_with(tiny: Any, tmp_path: Path) -> None:
+    for jetpack, numpy, runtime in (("6.0", "numpy<2", "1.18.0"), ("6.1", "numpy", "1.20.0")):
+        tiny.export("jetson-ort", tmp_path / jetpack, jetpack=jetpack)
+        required = (tmp_path / jetpack / "requirements.txt").read_text().split()
+        assert required == [numpy, f"onnxruntime-gpu=={runtime}", "uvicorn", "httptools"]
+        readme = (tmp_path / jetpack / "README.md").read_text()
+        assert f"`pip install '{numpy}' 'onnxruntime=={runtime}'`" in readme
+
+
 def test_the_unit_serves_the_live_release_as_one_word_each(tiny: Any, tmp_path: Path) -> None:
     tiny.export("jetson-ort", tmp_path / "out", root='/opt/a b%$"c', port=8123)
     unit = (tmp_path / "out" / "shipway.service").read_text()
