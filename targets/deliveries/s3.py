@@ -3,6 +3,7 @@
 ==========================  ==================================================================================
 ``releases/<release>/``     files as in ``bundle.json``, which is written last: it is the seal
 ``current.json``            the pointer (``Pointer.to_json``), replaced on condition that nobody else did
+``.pruning/<release>``      an empty object while that release is being removed
 ``.probe/``                 an object on which conditional writes were tried
 ==========================  ==================================================================================
 
@@ -23,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
-from shipway.registry.nouns import Digest, File
+from shipway.registry.nouns import Digest, File, Json
 from shipway.registry.s3 import transfer
 from shipway.registry.s3.bucket import (
     Bucket,
@@ -67,6 +68,7 @@ class S3Delivery:
 
     patches = False
     programs: Programs = "nowhere"
+    verdict: Json | None = None
 
     def __init__(
         self,
@@ -108,7 +110,8 @@ class S3Delivery:
             case Point(pointer):
                 return self._point(pointer)
             case Gate(release):
-                gates.judge(self, step, lambda: self._downloaded(release.manifest), self._fetch)
+                downloaded = partial(self._downloaded, release.manifest)
+                self.verdict = gates.judge(self, step, downloaded, self._fetch)
             case Prune(name):
                 self._prune(name)
         return 0
@@ -202,8 +205,15 @@ class S3Delivery:
         home, pointer = self._there.home(name), self.pointer()
         if pointer is not None and pointer.release == name:
             raise ValueError(f"{name} is live at {self.address}: a plan must not prune it")
+        removing = f"{self._root}.pruning/"
+        self.bucket.put(removing + name, b"")
         self.bucket.delete(home + MANIFEST)  # no half-removed release ever counts as one
-        self._sweep(home)
+        stay = {*self.releases(), *([pointer.release] if pointer else [])}
+        for key, _ in list(self.bucket.list(removing)):  # those too at which a process was killed earlier
+            begun = key.removeprefix(removing)
+            if "/" not in begun and begun not in stay:
+                self._sweep(self._there.home(begun))
+            self.bucket.delete(key)
 
     # what is there
 

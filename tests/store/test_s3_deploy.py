@@ -134,6 +134,12 @@ def test_promote_survives_a_kill_before_every_write(
         lambda number: number + 4,
     )
     assert kills >= 25
+    for delivery in (project.delivery("prod", "one"), project.delivery("prod", "two")):
+        assert isinstance(delivery, S3Delivery)
+        keys = [key.removeprefix(delivery._root) for key, _ in delivery.bucket.list(delivery._root)]
+        of = {key.split("/")[1] for key in keys if key.startswith("releases/")}
+        assert of == set(delivery.releases())  # whatever removal was cut short was taken up again
+        assert not [key for key in keys if key.startswith(".pruning/")]
     record_counts("promote that prunes, in S3: killed before each write", kills)
 
 
