@@ -39,9 +39,10 @@ _PAGE = ("index.html", "page.js", "try.js", "page.css")
 _HOSTING = (
     "hosting/nginx.conf",
     "hosting/_headers",
+    "hosting/s3-cors.json",
     "hosting/cloudfront.json",
-    "hosting/cloudfront-function.js",
 )
+_COPIES = "hosting/cloudfront-function.js"  # it can't look which files there are: only where all copies are
 
 _ARRAYS = {  # numpy's name: JavaScript's typed array
     **{f"int{bits}": f"Int{bits}Array" for bits in (8, 16, 32)},
@@ -112,10 +113,12 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
             package = npm.tarball(
                 PACKAGE, options.runtime_version, options.runtime_integrity, options.runtime_tarball
             )
+            copies = 0
             for name, content in npm.read_members(package, list(_RUNTIME)).items():
                 out.write(_RUNTIME[name], content)
                 if options.brotli and (copy := squeeze.copy(content, squeeze.CODE, keep=True)) is not None:
                     out.write(f"{_RUNTIME[name]}.br", copy)
+                    copies += 1
         values = {
             **facts(model),
             "runtime_version": options.runtime_version,
@@ -125,11 +128,13 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
                 "version": f"{model.version.version}.0.0",
                 "private": True,
                 "type": "module",
-                "exports": {".": {"types": "./model.d.ts", "default": "./model.js"}},
+                "exports": "./model.js",
+                "types": "./model.d.ts",
                 "sideEffects": False,
             },
         }
-        for name in (*_MODULE, *_PAGE, *_HOSTING, "README.md"):
+        hosting = (*_HOSTING, _COPIES) if copies == len(_RUNTIME) else _HOSTING
+        for name in (*_MODULE, *_PAGE, *hosting, "README.md"):
             out.render(name, name, **values)
         runtime: dict[str, Json] = {
             "name": PACKAGE,

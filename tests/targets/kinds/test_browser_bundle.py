@@ -6,6 +6,7 @@ import base64
 import errno
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +151,17 @@ def test_types_name_the_inputs_and_outputs(tiny: Any, tmp_path: Path) -> None:
     assert '  "y": Tensor<Float32Array>;' in types
     package = json.loads((tmp_path / "out" / "package.json").read_text())
     assert package["type"] == "module"
+    assert (package["exports"], package["types"]) == ("./model.js", "./model.d.ts")
     assert package["name"] == "@shipway/tiny"
+
+
+def test_bundlers_are_kept_from_addresses_that_are_known_at_run_time_only(tiny: Any, tmp_path: Path) -> None:
+    """Vite and webpack would replace them (docs/how-to/browsers.md: what was tried)."""
+    tiny.export("browser-wasm", tmp_path / "out")
+    lines = (tmp_path / "out" / "model.js").read_text().splitlines()
+    calls = [line for line in lines if re.search(r"import\.meta|\bimport\(", line)]
+    assert len(calls) == 3
+    assert all("(/* webpackIgnore: true */ /* @vite-ignore */ " in line for line in calls)
 
 
 def test_a_local_tarball_gives_the_same_bundle(

@@ -34,9 +34,28 @@ def test_cloudfront_would_take_the_policy(hosting: Path) -> None:
     assert headers["Quantity"] == len(headers["Items"])
     sent = {item["Header"]: item["Value"] for item in headers["Items"]}
     assert ISOLATED.items() <= sent.items()
+    assert policy["CorsConfig"]["AccessControlAllowOrigins"] == {"Quantity": 1, "Items": ["*"]}
     headers["Items"][0]["Overrides"] = headers["Items"][0].pop("Override")
     with pytest.raises(ParamValidationError, match="Overrides"):
         validate_parameters({"ResponseHeadersPolicyConfig": policy}, shape)
+
+
+def test_s3_would_take_the_rules_for_other_origins(hosting: Path) -> None:
+    shape = (
+        botocore.session.get_session().get_service_model("s3").operation_model("PutBucketCors").input_shape
+    )
+    rules = json.loads((hosting / "s3-cors.json").read_text())
+    validate_parameters({"Bucket": "b", "CORSConfiguration": rules}, shape)
+    (rule,) = rules["CORSRules"]
+    assert (rule["AllowedOrigins"], rule["AllowedMethods"]) == (["*"], ["GET", "HEAD"])
+
+
+def test_without_copies_nothing_leads_to_them(tiny: Any) -> None:
+    """CloudFront's function can't look whether there is one."""
+    paths = {file.path for file in tiny.build("browser-wasm", brotli=False).files}
+    assert "hosting/cloudfront.json" in paths
+    assert "hosting/cloudfront-function.js" not in paths
+    assert not any(path.endswith(".br") for path in paths)
 
 
 @pytest.mark.parametrize(
@@ -71,21 +90,28 @@ console.log(JSON.stringify(scene.handler(JSON.parse(event))));
     assert json.loads(done.stdout) == {**event["request"], "uri": served}  # type: ignore[dict-item]
 
 
-@pytest.mark.real
-def test_netlify_reads_its_file(hosting: Path) -> None:
-    """By Netlify's own parser (tools/install-netlify-parser.sh)."""
+def netlify(headers: Path) -> dict[str, dict[str, str]]:
+    """What Netlify's own parser (tools/install-netlify-parser.sh) reads: headers by path."""
     cache = Path(os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway") / "netlify"
     program = """
 import { parseAllHeaders } from "@netlify/headers-parser";
 const told = await parseAllHeaders({ headersFiles: [process.argv[1]], minimal: true });
 console.log(JSON.stringify({ ...told, errors: told.errors.map(String) }));
 """
-    argv = ["node", "--input-type=module", "-e", program, hosting / "_headers"]
+    argv = ["node", "--input-type=module", "-e", program, headers]
     done = subprocess.run(argv, cwd=cache, check=True, capture_output=True, text=True)
     told = json.loads(done.stdout)
     assert told["errors"] == []
-    found = {rule["for"]: rule["values"] for rule in told["headers"]}
+    return {rule["for"]: rule["values"] for rule in told["headers"]}
+
+
+@pytest.mark.real
+def test_netlify_reads_its_file(hosting: Path, tmp_path: Path) -> None:
+    found = netlify(hosting / "_headers")
     assert set(found) == {"/*", "/releases/*", "/current.json"}
     assert ISOLATED.items() <= found["/*"].items()
     assert found["/releases/*"] == {"Cache-Control": "public, max-age=31536000, immutable"}
     assert found["/current.json"] == {"Cache-Control": "no-store"}
+    opened = tmp_path / "_headers"
+    opened.write_text((hosting / "_headers").read_text().replace("#  Access", "  Access"))
+    assert netlify(opened)["/*"] == {**found["/*"], "Access-Control-Allow-Origin": "*"}

@@ -21,7 +21,7 @@ import onnxruntime
 import pytest
 from browser_scene import PATIENCE, Site, launched, report_of, served
 from onnx import TensorProto, helper
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Error, Page
 
 from shipway.registry.config.load import load_text
 from shipway.registry.nouns import File, ModelRef, TensorSpec, Variant
@@ -301,13 +301,13 @@ def nginx(site: Site, snippet: Path) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     home = site.root.parent / "nginx"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     paths = " ".join(
         f"{kind}_temp_path {home}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (home / "nginx.conf").write_text(
         f"user root; pid {home}/pid; daemon off; error_log {home}/errors; events {{}}\n"
-        f"http {{ access_log off; {paths}\n"
+        f"http {{ include /etc/nginx/mime.types; access_log off; {paths}\n"
         f"server {{ listen 127.0.0.1:{port}; root {site.root}; include {snippet}; }} }}\n"
     )
     with subprocess.Popen([program, "-p", home, "-c", home / "nginx.conf"]) as server:
@@ -348,10 +348,51 @@ def test_nginx_isolates_the_page_and_hands_out_the_copies(tiny: Any, site: Site,
             assert "content-encoding" not in plain
             assert packed["content-encoding"] == "br"
             for seen in (plain, packed):
+                assert "access-control-allow-origin" not in seen
                 assert seen["vary"] == "Accept-Encoding"
                 assert seen["cross-origin-embedder-policy"] == "require-corp"
                 assert "immutable" in seen["cache-control"]
-        assert head("/current.json")["cache-control"] == "no-store"
+        pointer = head("/current.json")
+        assert (pointer["cache-control"], pointer["content-type"]) == ("no-store", "application/json")
+        for name, kind in (("logo.svg", "image/svg+xml"), ("font.woff2", "font/woff2")):
+            (site.root / name).write_bytes(b"the rest of the site")
+            assert head(f"/{name}")["content-type"] == kind
         page.goto(f"http://localhost:{port}{home}/index.html")
         report = report_of(page)
         assert (report["passed"], report["threads"]) == (True, 2)
+
+
+ELSEWHERE = """async ([code, pointer]) => {
+  const { loadCurrent } = await import(code);
+  const model = await loadCurrent(pointer);
+  const { y } = await model.run({ x: { data: new Float32Array(4), dims: [1, 4] } });
+  return { threads: model.threads, verified: model.verified, dims: y.dims };
+}"""
+
+
+def test_a_page_of_another_origin_loads_the_model_where_nginx_is_told_to_let_it(
+    tiny: Any, site: Site, page: Page, tmp_path: Path
+) -> None:
+    """The page is isolated, so all that it loads from elsewhere must be allowed to it."""
+    site.headers = ISOLATED
+    (site.root / "app.html").write_text("<!doctype html><title>An app</title>")
+    models = Site(tmp_path / "models")
+    manifest = models.release(tiny, threads=2)
+    models.point(manifest, 1)
+    release = models.root / "releases" / manifest.release_id
+    snippet = (release / "hosting" / "nginx.conf").read_text()
+    switch = 'set $shipway_origin "";'
+    assert switch in snippet
+    allowed = tmp_path / "allowed.conf"
+    for origin in ("", site.url, "*"):
+        allowed.write_text(snippet.replace(switch, f'set $shipway_origin "{origin}";'))
+        page.goto(f"{site.url}/app.html")
+        with nginx(models, allowed) as port:
+            there = f"http://localhost:{port}"
+            addresses = [f"{there}/releases/{manifest.release_id}/model.js", f"{there}/current.json"]
+            if origin:
+                found = page.evaluate(ELSEWHERE, addresses)
+                assert found == {"threads": 2, "verified": True, "dims": [1, 3]}
+            else:
+                with pytest.raises(Error, match="Failed to fetch"):
+                    page.evaluate(ELSEWHERE, addresses)
