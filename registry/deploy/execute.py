@@ -45,6 +45,7 @@ class Deployment:
     """What one command did on one target. ``outcome`` is the ledger's, or ``unchanged``.
 
     ``hosts``: how it ended on each host of a fleet.
+    ``check``: what the golden check found, where it was a gate.
     """
 
     environment: str
@@ -57,6 +58,7 @@ class Deployment:
     bytes_sent: int
     seconds: float
     hosts: tuple[HostEnd, ...] = ()
+    check: tuple[Json, ...] = ()
 
     def to_json(self) -> Json:
         return {
@@ -70,6 +72,7 @@ class Deployment:
             "bytes_sent": self.bytes_sent,
             "seconds": round(self.seconds, 3),
             "hosts": [host.to_json() for host in self.hosts],
+            "check": list(self.check),
         }
 
 
@@ -316,4 +319,5 @@ def _deployment(run: _Run, move: Move) -> Deployment:
         bytes_sent=run.rollouts[move.target].sent,
         seconds=run.seconds.get(move.target, 0.0),
         hosts=run.rollouts[move.target].ends(live=True),
+        check=run.rollouts[move.target].checks,
     )

@@ -19,6 +19,7 @@ from shipway.registry.deploy.plan import ALONE, Move
 from shipway.registry.deploy.waves import decide
 from shipway.registry.errors import DeliveryError, ShipwayError
 from shipway.registry.ledger.events import HostEnd
+from shipway.registry.nouns import Json
 from shipway.registry.observe import Observer
 from shipway.targets.deliveries.base import Delivery, HostDelivery, OutOfReachError
 from shipway.targets.deliveries.fleet import Errors, Fleet, each, failure
@@ -44,6 +45,8 @@ class Rollout:
         self._pointed: dict[str, None] = {}
         self._sent: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
+        self._verdicts: dict[str, Json] = {}
+        self._told: dict[str, str] = {}
 
     @property
     def sent(self) -> int:
@@ -72,6 +75,11 @@ class Rollout:
         _, bad = each(self.delivery, work, hosts)
         if bad:
             self._drop(bad)
+
+    @property
+    def checks(self) -> tuple[Json, ...]:
+        """What the golden check found on each host where it ran as a gate and passed; see ``checked``."""
+        return tuple(checked(host, verdict) for host, verdict in sorted(self._verdicts.items()))
 
     @property
     def detail(self) -> str:
@@ -117,7 +125,11 @@ class Rollout:
 
     def _perform(self, host: str, delivery: Delivery, step: Step) -> int:
         try:
-            return delivery.perform(step)
+            sent = delivery.perform(step)
+            if isinstance(step, Gate) and delivery.verdict is not None and step.name == "check":
+                self._verdicts[host] = delivery.verdict
+                self._tell(host, delivery.verdict)
+            return sent
         except DeliveryError as error:
             where = f" on {host}" if host else ""
             if isinstance(step, Prune):
@@ -131,6 +143,17 @@ class Rollout:
                 self._observer.note(f"{self.move.target}: {self.notes[-1]}")
                 return 0
             raise
+
+    def _tell(self, host: str, verdict: Json) -> None:
+        """Say what the check found, once for all hosts where it found the same."""
+        if "provider" not in verdict:  # a kind of somebody else's may say no more than that it passed
+            return
+        text = f"its check passed on {verdict['provider']}"
+        if verdict.get("missing"):
+            text += f"; not in use here: {', '.join(verdict['missing'])}"
+        if self._told.setdefault(text, host) == host:
+            name = f"{self.move.target}, {host}" if host else self.move.target
+            self._observer.note(f"{name}: {text}.")
 
     def _drop(self, bad: Errors) -> None:
         """Go on without these hosts, or raise."""
@@ -153,6 +176,12 @@ class Rollout:
         for host, error in bad.items():
             now = "nobody can tell what it serves" if host in self.stuck else "it serves what it did before"
             self._observer.note(f"{self.move.target}: {host} failed, and {now}. {_line(error)}")
+
+
+def checked(host: str, verdict: Json) -> Json:
+    """What ``--json`` tells of a golden check on ``host`` (empty where there is only one)."""
+    kept = ("provider", "missing", "reasons", "max_abs", "max_rel", "p50_ms", "p95_ms")
+    return {"host": host or None, **{key: verdict[key] for key in kept if key in verdict}}
 
 
 def take_back(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from shipway.registry.errors import DeliveryError
-from shipway.registry.nouns import Digest, File
+from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.manifest import Manifest, ManifestDiff
 from shipway.targets.steps import Pointer, Step
 
@@ -33,6 +33,8 @@ class Delivery(Protocol):
     patches: bool
     """Whether it makes files of others that it holds (``Patch``)."""
     programs: Programs
+    verdict: Json | None
+    """What the bundle's golden check printed when it ran last as a gate here; None where none did."""
 
     def perform(self, step: Step) -> int:
         """Do one step; return the bytes that were sent for it."""

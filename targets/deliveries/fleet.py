@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from shipway.registry.errors import ConflictError, DeliveryError, ShipwayError
-from shipway.registry.nouns import Digest
+from shipway.registry.nouns import Digest, Json
 from shipway.targets.deliveries.base import AT_ONCE, Delivery, HostDelivery
 from shipway.targets.manifest import Manifest, ManifestDiff
 from shipway.targets.steps import Pointer, Step, newest
@@ -32,6 +32,7 @@ class Fleet:
             raise ValueError("a fleet has at least one host")
         self.address = address
         self.patches = all(host.patches for host in hosts.values())
+        self.verdict: Json | None = None  # each host has its own
         self.programs = next(iter(hosts.values())).programs
         self.hosts = dict(hosts)
         self._at_once = at_once

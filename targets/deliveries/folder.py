@@ -23,7 +23,7 @@ from pathlib import Path
 
 from shipway.registry import files
 from shipway.registry.errors import DeliveryError, IntegrityError
-from shipway.registry.nouns import Digest, File
+from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.deliveries import copying, gates
 from shipway.targets.deliveries.base import Fetch, Programs
 from shipway.targets.deliveries.below import make_way, plain, read, remove, size
@@ -52,6 +52,7 @@ class FolderDelivery:
 
     patches = False
     programs: Programs = "here"
+    verdict: Json | None = None
 
     def __init__(self, root: Path, fetch: Fetch) -> None:
         self.root = root
@@ -81,7 +82,7 @@ class FolderDelivery:
                     return self._point(pointer)
                 case Gate(release):
                     home = self._home(release.id)
-                    gates.judge(self, step, lambda: contextlib.nullcontext(home), self._fetch)
+                    self.verdict = gates.judge(self, step, lambda: contextlib.nullcontext(home), self._fetch)
                 case Prune(name):
                     self._prune(name)
         return 0

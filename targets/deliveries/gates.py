@@ -31,24 +31,25 @@ TIMEOUT_S = 600  # seconds after which a gate counts as failed
 
 def judge(
     delivery: Delivery, gate: Gate, folder: Callable[[], AbstractContextManager[Path]], fetch: Fetch
-) -> None:
-    """Hold a live release against a gate. ``folder`` lends a local folder with the release's files.
+) -> Json | None:
+    """Hold a live release against a gate; return what the golden check printed, where the gate is that.
 
+    ``folder`` lends a local folder with the release's files.
     ``fetch`` reads the store, for a gate that asks a server.
     """
     if _judged_from_here(delivery, gate, fetch, ""):
-        return
+        return None
     with folder() as place:
         # Only the bundle's own command is translated: a command of the user's means what it says.
         here = partial(_run_bundled if gate.name == "check" else _run_here, place)
-        _judge_by_program(gate, str(place), here)
+        return _judge_by_program(gate, str(place), here)
 
 
-def judge_there(delivery: Delivery, gate: Gate, where: str, run: Run, fetch: Fetch, host: str) -> None:
+def judge_there(delivery: Delivery, gate: Gate, where: str, run: Run, fetch: Fetch, host: str) -> Json | None:
     """The same on ``host``, where ``run`` runs the gate's programs in the release's folder, ``where``."""
     if _judged_from_here(delivery, gate, fetch, host):
-        return
-    _judge_by_program(gate, where, run)
+        return None
+    return _judge_by_program(gate, where, run)
 
 
 def _judged_from_here(delivery: Delivery, gate: Gate, fetch: Fetch, host: str) -> bool:
@@ -64,11 +65,11 @@ def _judged_from_here(delivery: Delivery, gate: Gate, fetch: Fetch, host: str) -
     return gate.name in ("digests", "url")
 
 
-def _judge_by_program(gate: Gate, where: str, run: Run) -> None:
+def _judge_by_program(gate: Gate, where: str, run: Run) -> Json | None:
     if gate.name == "check":
-        run_check(where, gate.release.manifest, run)
-    else:
-        run_gate_command(gate.options, run)
+        return run_check(where, gate.release.manifest, run)
+    run_gate_command(gate.options, run)
+    return None
 
 
 def check_digests(delivery: Delivery, release: Release) -> None:

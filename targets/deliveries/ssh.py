@@ -50,6 +50,7 @@ class SshDelivery:
 
     patches = True
     programs: Programs = "there"
+    verdict: Json | None = None
 
     def __init__(
         self,
@@ -88,7 +89,8 @@ class SshDelivery:
                 return self._point(pointer)
             case Gate(release):
                 run, name = self._run(release), self._address.host
-                gates.judge_there(self, step, self._home(release), run, self._fetch, name)
+                home = self._home(release)
+                self.verdict = gates.judge_there(self, step, home, run, self._fetch, name)
             case Prune(name):
                 self._ask({"do": "prune", "release": name})
         return 0

@@ -177,6 +177,7 @@ def test_deployment_json_has_the_names_of_the_contract() -> None:
         "bytes_sent",
         "seconds",
         "hosts",
+        "check",
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from deploy_scene import (
+    TELLING,
     assert_ledger_is_sound,
     assert_live_is_whole,
     assert_nothing_left,
@@ -22,6 +23,7 @@ from deploy_scene import (
     project_at,
     put_live,
 )
+from observers import Notes
 
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.plan import Task
@@ -106,6 +108,17 @@ def test_a_first_deployment_that_fails_leaves_no_empty_folder_that_it_made(proje
     assert sorted(path.name for path in (project.root / "out").rglob("*")) == ["prod", "two"]
     put_live(project, bundle(project, 1))
     assert live_versions(project) == {"one": 1, "two": 1}
+
+
+def test_what_the_check_ran_on_is_told(project: Project) -> None:
+    manifest, heard = bundle(project, 1, extra={"check.py": TELLING}), Notes()
+    site = Site(project, "prod")
+    plan = site.plan("promote", {target: Goal(manifest) for target in site.targets})
+    done = site.carry_out(plan, observer=heard)
+    said = "its check passed on CPUExecutionProvider; not in use here: CUDAExecutionProvider."
+    assert sorted(heard.notes) == [f"one: {said}", f"two: {said}"]
+    told = {"host": None, "provider": "CPUExecutionProvider", "missing": ["CUDAExecutionProvider"]}
+    assert [one.to_json()["check"] for one in done] == [[told], [told]]
 
 
 def test_accept_leads_past_a_gate_and_the_ledger_keeps_the_reason(project: Project) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from pathlib import Path
 
 import pytest
-from deploy_scene import assert_ledger_is_sound, bundle
+from deploy_scene import TELLING, assert_ledger_is_sound, bundle
 from fleet_scene import TOLERANT, FolderHost, ends, faults, fleet_at, newest, promote, state
+from observers import Notes
 
 from shipway.registry.cli import deployments
 from shipway.registry.cli.output import print_blocks
@@ -38,6 +40,17 @@ def test_a_wave_is_gated_before_the_next_one_is_touched(tmp_path: Path) -> None:
     assert first_point > max(at for at, (host, step) in enumerate(order) if host in "bc" and step == "Seal")
     assert project.versions() == [2] * 5
     assert_ledger_is_sound(project)
+
+
+def test_what_the_check_ran_on_is_told_once_for_all_hosts(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="gate: {check: true}")
+    manifest, heard = bundle(project, 1, extra={"check.py": TELLING}), Notes()
+    site = Site(project, "prod", ["boards"])
+    (done,) = site.carry_out(site.plan("promote", {"boards": Goal(manifest)}), observer=heard)
+    (note,) = heard.notes
+    said = "its check passed on CPUExecutionProvider; not in use here: CUDAExecutionProvider."
+    assert re.fullmatch(f"boards, [a-e]: {said}", note)
+    assert [one["host"] for one in done.to_json()["check"]] == list("abcde")
 
 
 def test_a_target_without_waves_goes_with_the_first_one(tmp_path: Path) -> None:
