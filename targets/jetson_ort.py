@@ -95,8 +95,10 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
             "memory": options.memory,
             "wanted": {
                 "jetpack": options.jetpack,
-                "l4t": board.l4t,
+                "l4t": list(board.l4t),
                 "python": board.python,
+                "runtime": board.onnxruntime,
+                "wheels": board.wheels,
                 "board": options.board,
                 "power": options.power_mode,
                 "memory": _OVERHEAD * model.variant.size + options.workspace,

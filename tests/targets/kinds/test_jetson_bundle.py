@@ -61,11 +61,26 @@ def test_a_board_that_fits_has_no_problems(tiny: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"l4t": "35.4"}, "Jetson Linux is 35.4; JetPack 6.1 has 36.4"),
+        (
+            {"l4t": "35.4"},
+            "Jetson Linux is 35.4; JetPack 6.1 has 36.4 or 36.5: set the target's 'jetpack' to the board's",
+        ),
+        ({"l4t": "36.3"}, "Jetson Linux is 36.3; JetPack 6.1 has 36.4 or 36.5"),  # CUDA 12.2, TensorRT 8.6
         ({"python": "3.8"}, "Python is 3.8; the runtime's wheel is for 3.10"),
         ({"memory": 1_000_000}, "1 MB of memory are free; 268 MB are wanted"),
         ({"disk": 0}, "0 MB of disk space are free"),
-        ({"runtime": None}, "Python has no ONNX Runtime"),
+        (
+            {"runtime": None},
+            "Python has no ONNX Runtime; the bundle needs 1.20.0 or newer: take it from https",
+        ),
+        (
+            {"runtime": "onnxruntime-gpu 1.12.0"},
+            "ONNX Runtime is 1.12.0; the bundle needs 1.20.0 or newer: take it from https://pypi.jetson-ai-lab",
+        ),
+        (
+            {"runtime": "onnxruntime-gpu 1.9.0+nv23.03"},
+            "ONNX Runtime is 1.9.0+nv23.03; the bundle needs 1.20",
+        ),
         ({"power": "15W"}, "the power mode is 15W; MAXN is wanted"),
         ({"power": None}, "the power mode is None; MAXN is wanted"),
     ],
@@ -76,6 +91,38 @@ def test_what_does_not_fit_is_said(tiny: Any, tmp_path: Path, change: dict[str, 
     board = {**module["board"](), "python": "3.10", "power": "MAXN", **change}
     assert len(list(module["problems"](board))) == 1
     assert [problem for problem in module["problems"](board) if said in problem]
+
+
+@pytest.mark.parametrize(
+    ("jetpack", "release", "revision", "l4t"),
+    [
+        ("5.1", "35", "2.1", "35.2"),  # JetPack 5.1
+        ("5.1", "35", "6.1", "35.6"),  # 5.1.5
+        ("6.0", "36", "3.0", "36.3"),
+        ("6.1", "36", "4.0", "36.4"),
+        ("6.1", "36", "4.4", "36.4"),  # 6.2.1
+        ("6.2", "36", "5.0", "36.5"),  # 6.2.2
+        ("7.0", "38", "2.1", "38.2"),
+        ("7.0", "38", "4.0", "38.4"),  # 7.1
+    ],
+)
+def test_point_releases_with_the_same_cuda_and_tensorrt_fit(
+    tiny: Any, tmp_path: Path, jetpack: str, release: str, revision: str, l4t: str
+) -> None:
+    tiny.export("jetson-ort", tmp_path / "out", jetpack=jetpack)
+    told = f"# R{release} (release), REVISION: {revision}, GCID: 1, BOARD: generic, EABI: aarch64\n"
+    module = load_preflight(tmp_path / "out", tmp_path, told, 4_000_000)
+    board = {**module["board"](), "python": JETPACKS[jetpack].python}
+    assert board["l4t"] == l4t
+    for runtime in (JETPACKS[jetpack].onnxruntime, "1.99.0"):  # what an older one ran, a newer one runs
+        assert list(module["problems"]({**board, "runtime": f"onnxruntime-gpu {runtime}"})) == []
+
+
+def test_no_two_jetpacks_with_other_libraries_share_a_jetson_linux() -> None:
+    for name, board in JETPACKS.items():
+        for other in JETPACKS.values():
+            if set(board.l4t) & set(other.l4t):
+                assert (board.cuda, board.tensorrt) == (other.cuda, other.tensorrt), name
 
 
 def test_engines_are_built_where_tensorrt_is_and_nowhere_else(tiny: Any, tmp_path: Path) -> None:
