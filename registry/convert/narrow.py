@@ -162,6 +162,18 @@ def _with(model: onnx.ModelProto, made: Mapping[str, Narrowed]) -> onnx.ModelPro
     return copy
 
 
+def to_round(of: onnx.GraphProto) -> dict[str, rounding.Weight]:
+    """The weights that int8 is for, by name, with what reads them."""
+    axes, readers = channel_axes(of), rounding.readers(of)
+    return {
+        tensor.name: rounding.Weight(
+            numpy_helper.to_array(tensor), axes[tensor.name], readers.get(tensor.name, ())
+        )
+        for tensor in of.initializer
+        if tensor.name in axes and is_heavy(tensor)
+    }
+
+
 def channel_axes(of: onnx.GraphProto) -> dict[str, int]:
     """For each weight of a product, a convolution or a table: the axis along which one scale each is kept."""
     axes: dict[str, int] = {}

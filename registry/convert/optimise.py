@@ -6,8 +6,10 @@ import contextlib
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TooLate
 from typing import Any, TextIO
 
 import onnx
@@ -53,11 +55,13 @@ def slim(model: onnx.ModelProto) -> onnx.ModelProto:
     return slimmed
 
 
-def begin(model: onnx.ModelProto) -> Callable[[], onnx.ModelProto]:
+def begin(model: onnx.ModelProto, timeout: float) -> Callable[[], onnx.ModelProto]:
     """Start ``slim`` in a thread, while others run the model; what comes back waits for its result.
 
-    Axes of ``model`` may be given other names meanwhile.
+    Axes of ``model`` may be given other names meanwhile. After ``timeout`` seconds nobody waits any more:
+    ConversionError. The thread can't be ended; it works on a copy and ends with the process.
     """
+    until = time.monotonic() + timeout
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     made: Future[onnx.ModelProto] = Future()
@@ -72,7 +76,11 @@ def begin(model: onnx.ModelProto) -> Callable[[], onnx.ModelProto]:
 
     def finish() -> onnx.ModelProto:
         interrupts.check()  # one that was swallowed meanwhile does not wait for slim
-        slimmed = made.result()
+        try:
+            slimmed = made.result(max(0.0, until - time.monotonic()))
+        except TooLate as error:
+            why = f"It gave no answer within {timeout:g} s (convert.timeout_s in deploy.yaml)."
+            raise _refused(why) from error
         _show_same(model, slimmed)
         return slimmed
 

@@ -150,10 +150,12 @@ def _reader(node: onnx.NodeProto, dims: tuple[int, ...]) -> Reader | None:
     return None
 
 
-def rounded(path: Path, weights: Mapping[str, Weight], cases: Sequence[Case]) -> Iterator[tuple[str, Steps]]:
+def rounded(
+    path: Path, weights: Mapping[str, Weight], cases: Sequence[Case], folder: Path
+) -> Iterator[tuple[str, Steps]]:
     """Each weight of the model at ``path`` in int8, on what its layers are given in ``cases`` where known.
 
-    Raises ConversionError where the model does not run on them.
+    Files are put into ``folder`` meanwhile. Raises ConversionError where the model does not run on them.
     """
     group: dict[str, Weight] = {}
     held = 0
@@ -162,19 +164,21 @@ def rounded(path: Path, weights: Mapping[str, Weight], cases: Sequence[Case]) ->
             yield name, plainly(weight.values, weight.axis)
             continue
         if group and held + 8 * weight.inputs**2 > _AT_ONCE:
-            yield from _group(path, group, cases)
+            yield from _group(path, group, cases, folder)
             group, held = {}, 0
         group[name] = weight
         held += 8 * weight.inputs**2
     if group:
-        yield from _group(path, group, cases)
+        yield from _group(path, group, cases, folder)
 
 
-def _group(path: Path, group: Mapping[str, Weight], cases: Sequence[Case]) -> Iterator[tuple[str, Steps]]:
+def _group(
+    path: Path, group: Mapping[str, Weight], cases: Sequence[Case], folder: Path
+) -> Iterator[tuple[str, Steps]]:
     moments = {name: np.zeros((weight.inputs, weight.inputs)) for name, weight in group.items()}
     wanted = {reader.tensor for weight in group.values() for reader in weight.understood}
     for case in cases:
-        seen = _inside(path, wanted, case)
+        seen = _inside(path, wanted, case, folder)
         for name, weight in group.items():
             for reader in weight.understood:
                 rows = reader.rows(seen[reader.tensor]).astype(np.float64)
@@ -183,12 +187,12 @@ def _group(path: Path, group: Mapping[str, Weight], cases: Sequence[Case]) -> It
         yield name, with_feedback(weight.values, weight.axis, moments[name])
 
 
-def _inside(path: Path, wanted: set[str], case: Case) -> dict[str, Floats]:
+def _inside(path: Path, wanted: set[str], case: Case, folder: Path) -> dict[str, Floats]:
     """What these tensors are on ``case``: inputs of the model, or inner ones that are made outputs."""
     model = onnx.load(str(path))
     names = sorted(wanted - set(case) - {value.name for value in model.graph.output})
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    place = path.with_name(f"inside-{path.name}")
+    place = folder / f"inside-{path.name}"
     onnx.save(model, str(place))
     try:
         session = measure.session(place)

@@ -146,9 +146,15 @@ def convert(
         raise ConversionError(
             f"{toolchain.name} can't convert {name or source.model.name} to opset {opset}.",
             why=why.strip(),
-            remedy="If it names an operator: use a standard one (Swish as x * sigmoid(x)), split it, or set "
-            "another convert.opset in deploy.yaml. If the file is damaged: save or fetch it again.",
+            remedy=more_of_it(why) or _OPERATOR,
         )
+
+
+_OPERATOR = (
+    "If it names an operator: use a standard one (Swish as x * sigmoid(x)), split it, or set "
+    "another convert.opset in deploy.yaml. If the file is damaged: save or fetch it again."
+)
+_LIMIT = re.compile(r"^It .*\(convert\.(?:memory|timeout_s) in deploy\.yaml\)", re.MULTILINE)
 
 
 _TOO_LOW = re.compile(r"Due to opset version|set the opset_version to \d+")
@@ -222,8 +228,15 @@ def _alone(
 
 
 _NO_MEMORY = re.compile(
-    r"bad_alloc|MemoryError|[Cc]annot allocate memory|Unable to allocate|[Oo]ut of memory"
+    r"bad_alloc|MemoryError|[Cc]annot allocate memory(?! in static TLS)|(?:Unable|[Ff]ailed) to allocate"
+    r"|[Oo]ut of memory|failed to map segment|Memory allocation still failed|can't start new thread"
 )
+"""In the words of C++, Python, the kernel, NumPy, ONNX Runtime, glibc's loader of libraries and OpenBLAS."""
+
+
+def more_of_it(why: str) -> str:
+    """The remedy where ``why`` (``explain``) says that a limit was reached, else nothing."""
+    return "Set a higher limit in deploy.yaml, or convert on a larger machine." if _LIMIT.search(why) else ""
 
 
 def explain(error: WorkerError, memory: int | None = None) -> str:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import numpy_helper
 
 from shipway.registry import privacy
-from shipway.registry.convert import graph, narrow, rounding
+from shipway.registry.convert import graph, narrow
 from shipway.registry.convert.narrow import Judge
+from shipway.registry.convert.quantiser import Quantiser
 from shipway.registry.errors import ConversionError
 from shipway.registry.verify.golden import Case
 
@@ -37,29 +34,38 @@ class Recipe:
 
 
 def recipes(
-    precision: str, model: onnx.ModelProto, cases: Sequence[Case] = (), *, real: bool = False
+    precision: str,
+    model: onnx.ModelProto,
+    quantiser: Quantiser,
+    cases: Sequence[Case] = (),
+    *,
+    real: bool = False,
 ) -> list[Recipe]:
     """The ways to make ``precision`` that suit the model, the one that gains most first.
 
-    ``cases`` are inputs to calibrate on, ``real`` says that they are the user's samples: only these tell the
-    ranges inside. Raises ConversionError on a precision that there is not.
+    ``quantiser`` does what takes much memory or time. ``cases`` are inputs to calibrate on, ``real`` says
+    that they are the user's samples: only these tell the ranges inside. Raises ConversionError on a precision
+    that there is not.
     """
     if precision == "fp16":
         return [
-            Recipe("weights and arithmetic in float16", lambda path, _: (_fp16(path), "")),
-            Recipe("float16, but for sums and exponentials", lambda path, _: (_fp16(path, _DELICATE), "")),
+            Recipe("weights and arithmetic in float16", lambda path, _: (quantiser.fp16(path), "")),
+            Recipe(
+                "float16, but for sums and exponentials",
+                lambda path, _: (quantiser.fp16(path, _DELICATE), ""),
+            ),
             Recipe("weights in float16, arithmetic in float32", _fp16_weights),
         ]
     if precision == "int8":
         name = "weights in int8, arithmetic in float32"
-        found = [Recipe(name, lambda path, judge: _int8_weights(path, judge, cases))]
+        found = [Recipe(name, lambda path, judge: _int8_weights(path, judge, cases, quantiser))]
         if not any(node.op_type.startswith("Conv") for node in model.graph.node):
             # with convolutions it is slower than float32: 43 ms instead of 6 for PP-OCRv4 rec on one core
             name = "weights and arithmetic in int8, dynamic ranges"
-            found.insert(0, Recipe(name, lambda path, _: (_int8_dynamic(path), "")))
+            found.insert(0, Recipe(name, lambda path, _: (quantiser.dynamic(path), "")))
         if real:
             name = "weights and arithmetic in int8, ranges from the samples"
-            found.insert(0, Recipe(name, lambda path, _: (_int8_static(path, cases), "")))
+            found.insert(0, Recipe(name, lambda path, _: (quantiser.static(path, cases), "")))
         return found
     raise _no_precision(precision)
 
@@ -72,42 +78,22 @@ def _no_precision(precision: str) -> ConversionError:
     )
 
 
-def _fp16(path: Path, keep: Sequence[str] = ()) -> onnx.ModelProto:
-    """Inputs and outputs stay float32: every target feeds the model in the same way."""
-    from onnxruntime.transformers import float16
-
-    with _quiet():
-        converted: onnx.ModelProto = float16.convert_float_to_float16(
-            graph.load(path),
-            keep_io_types=True,
-            op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, *keep],
-        )
-    return converted
-
-
 def _fp16_weights(path: Path, judge: Judge) -> tuple[onnx.ModelProto, str]:
     return narrow.what_passes(graph.load(path), narrow.halved, judge)
 
 
-def _int8_weights(path: Path, judge: Judge, cases: Sequence[Case]) -> tuple[onnx.ModelProto, str]:
+def _int8_weights(
+    path: Path, judge: Judge, cases: Sequence[Case], quantiser: Quantiser
+) -> tuple[onnx.ModelProto, str]:
     """Symmetric, one scale for each output channel (or row of a table), rounded for what ``cases`` give.
 
     Widened by Cast and Mul, which every runtime works out once when it loads the model. DequantizeLinear
     would be run each time: 7.6 ms instead of 4.7 for PP-OCRv4 rec. Weights of few inputs, as of depthwise
     convolutions, are in float16: with int8 they lose most and gain least; so are those that the numbers need.
     """
-    model = graph.load(path)
-    axes, readers = narrow.channel_axes(model.graph), rounding.readers(model.graph)
-    weights = {
-        tensor.name: rounding.Weight(
-            numpy_helper.to_array(tensor), axes[tensor.name], readers.get(tensor.name, ())
-        )
-        for tensor in model.graph.initializer
-        if tensor.name in axes and narrow.is_heavy(tensor)
-    }
-    steps = dict(rounding.rounded(path, weights, cases))
+    steps = quantiser.rounded(path, cases)
     return narrow.what_passes(
-        model,
+        graph.load(path),
         lambda tensor, axis: narrow.stepped(tensor, axis, steps.get(tensor.name)),
         judge,
         narrow.halved,
@@ -128,55 +114,3 @@ def outside(precision: str, path: Path, place: Path) -> str:
     name, way = ways[precision]
     narrow.outside(path, place, way)
     return name
-
-
-def _int8_dynamic(path: Path) -> onnx.ModelProto:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    out = path.with_name("int8-dynamic.onnx")
-    try:
-        with _quiet():
-            quantize_dynamic(str(path), str(out), per_channel=True, weight_type=QuantType.QInt8)
-        return graph.load(out)
-    finally:
-        out.unlink(missing_ok=True)
-
-
-def _int8_static(path: Path, samples: Sequence[Case]) -> onnx.ModelProto:
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._left = iter(samples)
-
-        def get_next(self) -> Case | None:
-            return next(self._left, None)
-
-    out = path.with_name("int8-static.onnx")
-    try:
-        with _quiet():
-            quantize_static(
-                str(path),
-                str(out),
-                Reader(),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                activation_type=QuantType.QUInt8,
-            )
-        return graph.load(out)
-    finally:
-        out.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantiser advises on the root logger and prints."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.CRITICAL)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
-        try:
-            yield
-        finally:
-            root.setLevel(level)

@@ -135,7 +135,7 @@ class _Way:
         """The mended program, or None where there is nothing to mend."""
         if not self.repaired or bench is None:
             return None
-        from shipway.registry.convert import repairs
+        from shipway.registry.convert import repairs, running
 
         program = source.model
         if source.format == "pdmodel":
@@ -144,9 +144,11 @@ class _Way:
             try:
                 bench.ask(request, timeout=wish.config.timeout_s)
             except WorkerError as error:
+                why = running.explain(error, running.memory_limit(wish.config.memory))
                 raise ConversionError(
                     "The model can't be brought into Paddle 3's form, in which repairs are made.",
-                    why=error.message.strip()[-800:],
+                    why=why,
+                    remedy=running.more_of_it(why),
                 ) from error
         mended = repairs.mend(program, source.params, folder)
         return mended if mended.applied else None
@@ -223,7 +225,8 @@ def _measured(
     golden.check_inputs(asked, graph.info(model, 0).inputs)
     axes.name_axes(model, asked)
     interface = graph.info(model, 0)
-    slimmed = (lambda: model) if path.with_name(DATA).exists() else optimise.begin(model)
+    large, timeout = path.with_name(DATA).exists(), wish.config.timeout_s
+    slimmed = (lambda: model) if large else optimise.begin(model, timeout)
     samples = golden.read_samples(wish.samples, interface.inputs) if wish.samples else ()
     proof = chain.golden_set(
         reference,

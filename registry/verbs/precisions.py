@@ -31,7 +31,7 @@ def small(wish: Wish, precision: str, path: Path, found: Proved, work: Path, fol
 
     Raises VerificationError naming who asks for the precision.
     """
-    from shipway.registry.convert import graph, variants
+    from shipway.registry.convert import graph, quantiser, running, variants
 
     proof, tolerance = found.proof, wish.config.allowed(precision)
     place = _place(folder, precision)
@@ -48,7 +48,8 @@ def small(wish: Wish, precision: str, path: Path, found: Proved, work: Path, fol
     failures: list[str] = []
     model = graph.load(path)
     cases = to_round_for(model, proof, samples=wish.samples is not None)
-    for recipe in variants.recipes(precision, model, cases, real=bool(wish.samples and cases)):
+    tools = quantiser.Quantiser(work, wish.config.timeout_s, running.memory_limit(wish.config.memory))
+    for recipe in variants.recipes(precision, model, tools, cases, real=bool(wish.samples and cases)):
         try:
             model, note = recipe.make(path, judge)
             attempt.write_bytes(graph.to_bytes(model))

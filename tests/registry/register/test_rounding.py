@@ -113,9 +113,9 @@ def test_every_weight_is_rounded_and_nothing_left_beside_the_model(
     """In groups that fit the memory, each exactly once; where a layer is not understood, plainly."""
     weights = network(tmp_path / "net.onnx")
     cases = [{"x": RANDOM.standard_normal((2, 4, 9, 7)).astype(np.float32)} for _ in range(2)]
-    whole = dict(rounding.rounded(tmp_path / "net.onnx", weights, cases))
+    whole = dict(rounding.rounded(tmp_path / "net.onnx", weights, cases, tmp_path))
     monkeypatch.setattr(rounding, "_AT_ONCE", 1)
-    apart = dict(rounding.rounded(tmp_path / "net.onnx", weights, cases))
+    apart = dict(rounding.rounded(tmp_path / "net.onnx", weights, cases, tmp_path))
     assert set(whole) == set(apart) == set(weights)
     for name, steps in whole.items():
         assert np.array_equal(steps, apart[name])
@@ -123,7 +123,7 @@ def test_every_weight_is_rounded_and_nothing_left_beside_the_model(
     plain = {name: rounding.plainly(weight.values, weight.axis) for name, weight in weights.items()}
     assert np.array_equal(whole["grouped"], plain["grouped"])
     assert not np.array_equal(whole["conv"], plain["conv"])
-    without = dict(rounding.rounded(tmp_path / "net.onnx", weights, []))
+    without = dict(rounding.rounded(tmp_path / "net.onnx", weights, [], tmp_path))
     assert all(np.array_equal(without[name], plain[name]) for name in plain)
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
@@ -132,7 +132,7 @@ def test_layers_of_many_inputs_are_rounded_plainly(tmp_path: Path, monkeypatch: 
     weights = network(tmp_path / "net.onnx")
     monkeypatch.setattr(rounding, "_MOST_INPUTS", 20)
     cases = [{"x": RANDOM.standard_normal((1, 4, 9, 7)).astype(np.float32)}]
-    found = dict(rounding.rounded(tmp_path / "net.onnx", weights, cases))
+    found = dict(rounding.rounded(tmp_path / "net.onnx", weights, cases, tmp_path))
     assert np.array_equal(found["conv"], rounding.plainly(weights["conv"].values, 0))
 
 
@@ -156,7 +156,7 @@ def test_a_weight_that_is_read_both_ways_is_rounded_for_those_along_its_axis(tmp
     given = {1: x.astype(np.float64), 0: (x @ values).astype(np.float64)}
     for axis, rows in given.items():
         weight = rounding.Weight(values, axis, readers)
-        [(_, steps)] = rounding.rounded(path, {"tied": weight}, [{"x": x}])
+        [(_, steps)] = rounding.rounded(path, {"tied": weight}, [{"x": x}], tmp_path)
         assert np.array_equal(steps, rounding.with_feedback(values, axis, rows.T @ rows))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from shipway.registry.convert import graph, optimise, variants
+from shipway.registry.convert.quantiser import Quantiser
 from shipway.registry.errors import ConversionError
 from shipway.registry.nouns import Tolerance
 from shipway.registry.verbs import precisions
@@ -30,6 +31,14 @@ def canonical(tmp_path: Path, mlp: Build) -> Path:
     path = tmp_path / "model.onnx"
     onnx.save(mlp(features=256), path)
     return path
+
+
+@pytest.fixture
+def quantiser(tmp_path: Path) -> Iterator[Quantiser]:
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    yield Quantiser(folder, timeout=120.0, memory=8 << 30)
+    assert not list(folder.iterdir())
 
 
 def content(seed: int = 0) -> np.ndarray:
@@ -50,11 +59,11 @@ def judged(path: Path, allowed: float) -> variants.Judge:
 
 @pytest.mark.parametrize(("precision", "share"), [("fp16", 0.6), ("int8", 0.35)])
 def test_every_recipe_makes_a_smaller_model_with_the_same_interface(
-    canonical: Path, precision: str, share: float
+    canonical: Path, precision: str, share: float, quantiser: Quantiser
 ) -> None:
     before = graph.info(graph.load(canonical), 0)
     samples = [{"x": content(seed)} for seed in range(4)]
-    recipes = variants.recipes(precision, graph.load(canonical), samples, real=True)
+    recipes = variants.recipes(precision, graph.load(canonical), quantiser, samples, real=True)
     assert len(recipes) == 3
     for recipe in recipes:
         model, note = recipe.make(canonical, judged(canonical, 0.1))
@@ -69,10 +78,11 @@ def test_every_recipe_makes_a_smaller_model_with_the_same_interface(
         "model.onnx",
         "variant.onnx",
         "attempt.onnx",
+        "tools",
     }
 
 
-def test_weights_that_the_numbers_need_stay_as_they_are(tmp_path: Path) -> None:
+def test_weights_that_the_numbers_need_stay_as_they_are(tmp_path: Path, quantiser: Quantiser) -> None:
     """One weight matters ten thousand times as much as the other: int8 is taken where it does no harm."""
     random = np.random.default_rng(1)
     weights = {
@@ -93,7 +103,7 @@ def test_weights_that_the_numbers_need_stay_as_they_are(tmp_path: Path) -> None:
     )
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    recipe = variants.recipes("int8", graph.load(path))[-1]
+    recipe = variants.recipes("int8", graph.load(path), quantiser)[-1]
     judge = judged(path, 1.0)
     model, note = recipe.make(path, judge)
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -103,9 +113,13 @@ def test_weights_that_the_numbers_need_stay_as_they_are(tmp_path: Path) -> None:
     assert judge(model, False) <= 1
 
 
-def test_int8_weights_are_widened_once_when_the_model_is_loaded(canonical: Path, tmp_path: Path) -> None:
+def test_int8_weights_are_widened_once_when_the_model_is_loaded(
+    canonical: Path, tmp_path: Path, quantiser: Quantiser
+) -> None:
     """So that int8 is no slower than float32: ONNX Runtime folds what widens them."""
-    made, _ = variants.recipes("int8", graph.load(canonical))[-1].make(canonical, judged(canonical, 0.1))
+    made, _ = variants.recipes("int8", graph.load(canonical), quantiser)[-1].make(
+        canonical, judged(canonical, 0.1)
+    )
     assert {"Cast", "Mul"} <= {node.op_type for node in made.graph.node}
     onnx.save(made, tmp_path / "int8.onnx")
     options = measure.onnxruntime.SessionOptions()
@@ -118,7 +132,7 @@ def test_int8_weights_are_widened_once_when_the_model_is_loaded(canonical: Path,
     assert not {"Cast", "Mul"} & {node.op_type for node in loaded.graph.node}
 
 
-def test_what_int8_spoils_is_float16_where_that_will_do(tmp_path: Path) -> None:
+def test_what_int8_spoils_is_float16_where_that_will_do(tmp_path: Path, quantiser: Quantiser) -> None:
     """A weight of a few inputs, and one that the numbers need more exactly than int8 is."""
     random = np.random.default_rng(1)
     weights = {
@@ -142,46 +156,48 @@ def test_what_int8_spoils_is_float16_where_that_will_do(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     judge = judged(path, 15.0)
-    model, note = variants.recipes("int8", graph.load(path))[-1].make(path, judge)
+    model, note = variants.recipes("int8", graph.load(path), quantiser)[-1].make(path, judge)
     assert note == "1 of 3 weights are float16: with them the numbers fail"
     names = {tensor.name for tensor in model.graph.initializer}
     assert {"few_fp16", "loud_fp16", "quiet_int8", "quiet_scale"} == names
     assert judge(model, False) <= 1
 
 
-def test_fp16_leaves_weights_alone_that_would_overflow(tmp_path: Path, mlp: Build) -> None:
+def test_fp16_leaves_weights_alone_that_would_overflow(
+    tmp_path: Path, mlp: Build, quantiser: Quantiser
+) -> None:
     model = mlp(features=256)
     weight = model.graph.initializer[0]
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e6), weight.name))
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
-    made, _ = variants.recipes("fp16", model)[-1].make(path, lambda model, quick: 0.0)
+    made, _ = variants.recipes("fp16", model, quantiser)[-1].make(path, lambda model, quick: 0.0)
     kinds = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
     assert kinds["w1"] == TensorProto.FLOAT
     assert kinds["w2_fp16"] == TensorProto.FLOAT16
 
 
-def test_nothing_to_narrow_is_said(tmp_path: Path) -> None:
+def test_nothing_to_narrow_is_said(tmp_path: Path, quantiser: Quantiser) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
     model = helper.make_model(helper.make_graph([node], "g", [x], [y]), ir_version=8)
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
     with pytest.raises(ConversionError, match="No weight"):
-        variants.recipes("int8", model)[-1].make(path, lambda model, quick: 0.0)
+        variants.recipes("int8", model, quantiser)[-1].make(path, lambda model, quick: 0.0)
 
 
-def test_unknown_precision(mlp: Build) -> None:
+def test_unknown_precision(mlp: Build, quantiser: Quantiser) -> None:
     with pytest.raises(ConversionError, match="no precision 'fp8'"):
-        variants.recipes("fp8", mlp())
+        variants.recipes("fp8", mlp(), quantiser)
 
 
-def test_dynamic_int8_is_for_models_without_convolutions(mlp: Build) -> None:
-    names = [recipe.name for recipe in variants.recipes("int8", mlp())]
+def test_dynamic_int8_is_for_models_without_convolutions(mlp: Build, quantiser: Quantiser) -> None:
+    names = [recipe.name for recipe in variants.recipes("int8", mlp(), quantiser)]
     assert "dynamic" in names[0]
     model = mlp()
     model.graph.node[0].op_type = "Conv"
-    assert not any("dynamic" in recipe.name for recipe in variants.recipes("int8", model))
+    assert not any("dynamic" in recipe.name for recipe in variants.recipes("int8", model, quantiser))
 
 
 def test_optimised_is_leaner_and_silent(
@@ -210,7 +226,7 @@ def test_a_model_that_the_optimiser_can_not_take(mlp: Build) -> None:
 
 def test_optimised_in_a_thread_it_takes_the_names_that_axes_are_given_meanwhile(canonical: Path) -> None:
     model = graph.load(canonical)
-    finish = optimise.begin(model)
+    finish = optimise.begin(model, 60)
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     leaner = finish()
     assert graph.info(leaner, 0).outputs == graph.info(model, 0).outputs
@@ -220,9 +236,48 @@ def test_optimised_in_a_thread_it_takes_the_names_that_axes_are_given_meanwhile(
 def test_what_fails_in_the_thread_is_raised_where_the_result_is_asked_for(mlp: Build) -> None:
     model = mlp()
     model.graph.node[0].input[0] = "nowhere"
-    finish = optimise.begin(model)
+    finish = optimise.begin(model, 60)
     with pytest.raises(ConversionError):
         finish()
+
+
+def test_nobody_waits_for_an_optimiser_that_hangs(mlp: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(optimise, "slim", lambda model: (end.wait(60), model)[1])
+    finish = optimise.begin(mlp(), 0.1)
+    with pytest.raises(ConversionError, match="can't optimise the model") as caught:
+        finish()
+    end.set()
+    assert caught.value.why == "It gave no answer within 0.1 s (convert.timeout_s in deploy.yaml)."
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"memory": 50_000_000}, "more memory than the 50.0 MB it may use (convert.memory in deploy.yaml)"),
+        ({"timeout": 0.01}, "no answer within 0.01 s (convert.timeout_s in deploy.yaml)"),
+    ],
+)
+def test_quantising_is_held_to_the_limits_of_a_conversion(
+    canonical: Path, quantiser: Quantiser, limits: dict[str, float], says: str
+) -> None:
+    held = dataclasses.replace(quantiser, **limits)
+    samples = [{"x": content(seed)} for seed in range(4)]
+    for recipe in variants.recipes("int8", graph.load(canonical), held, samples, real=True):
+        with pytest.raises(ConversionError, match="can't be quantised") as caught:
+            recipe.make(canonical, lambda model, quick: 0.0)
+        assert says in caught.value.why
+
+
+def test_calibration_on_large_samples_ends_at_the_memory_limit(canonical: Path, quantiser: Quantiser) -> None:
+    """What eats the memory is not the tool's start but the run on what it is given."""
+    many = [{"x": np.zeros((1 << 18, 256), np.float32)}]  # 268 MB
+    [static, *_] = variants.recipes(
+        "int8", graph.load(canonical), dataclasses.replace(quantiser, memory=600_000_000), many, real=True
+    )
+    with pytest.raises(ConversionError) as caught:
+        static.make(canonical, lambda model, quick: 0.0)
+    assert "more memory than the 600.0 MB it may use" in caught.value.why
 
 
 def test_while_the_optimiser_is_mute_others_are_heard(capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +306,9 @@ def proof_of(path: Path) -> chain.GoldenSet:
     return chain.golden_set(given, info.inputs, info.outputs, limits={}, tolerance=fp32)
 
 
-def test_an_int8_is_as_far_out_on_other_inputs_as_on_those_that_judge(canonical: Path) -> None:
+def test_an_int8_is_as_far_out_on_other_inputs_as_on_those_that_judge(
+    canonical: Path, quantiser: Quantiser
+) -> None:
     """Weights rounded for the golden inputs would be several times nearer on these than on any others."""
     proof, model = proof_of(canonical), graph.load(canonical)
     cases = precisions.to_round_for(model, proof, samples=False)
@@ -268,15 +325,16 @@ def test_an_int8_is_as_far_out_on_other_inputs_as_on_those_that_judge(canonical:
         scale = max(np.abs(outputs(canonical, c["x"])).max() for c in others)
         return judging, float(max(far) / scale)
 
-    judging, elsewhere = errors(variants.recipes("int8", model, cases)[-1])
+    judging, elsewhere = errors(variants.recipes("int8", model, quantiser, cases)[-1])
     assert elsewhere < 2.5 * judging
-    judging, elsewhere = errors(variants.recipes("int8", model, proof.cases)[-1])
+    judging, elsewhere = errors(variants.recipes("int8", model, quantiser, proof.cases)[-1])
     assert elsewhere > 2.5 * judging  # so it would be
 
 
 def test_half_of_the_samples_judge_and_a_single_one_does_nothing_else(canonical: Path) -> None:
-    proof, model = proof_of(canonical), graph.load(canonical)
+    seeded, model = proof_of(canonical), graph.load(canonical)
+    proof = dataclasses.replace(seeded, given=2)  # and a third case that was stacked of both
     taken = precisions.to_round_for(model, proof, samples=True)
     assert list(taken) == [proof.cases[1]]
-    single = dataclasses.replace(proof, cases=proof.cases[:1])
+    single = dataclasses.replace(proof, given=1)
     assert not precisions.to_round_for(model, single, samples=True)

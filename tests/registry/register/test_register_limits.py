@@ -1,0 +1,99 @@
+"""``convert: {memory, timeout_s}`` hold for all that works on a model, not for its conversion alone."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from shipway.registry.config.load import load_text
+from shipway.registry.config.project import Project
+from shipway.registry.convert import optimise, quantiser, running
+from shipway.registry.errors import ConversionError, VerificationError
+from shipway.registry.process import Worker, WorkerError
+from shipway.registry.verbs.register import register
+
+INT8 = "targets: {web: {kind: browser-wasm, precision: int8}}"
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for index in range(6):
+        np.savez(folder / f"{index}.npz", x=random.uniform(-1, 1, (64, 8)).astype(np.float32))
+    return folder
+
+
+def configured(project: Project, text: str) -> Project:
+    return load_text(f"project: demo\n{text}\n", project.root)
+
+
+def test_int8_with_samples_takes_its_ranges_from_them(
+    project: Project, model_file: Path, samples: Path
+) -> None:
+    version = register(configured(project, INT8), model_file, "net", samples=samples).version
+    variant = version.variant("int8")
+    assert variant is not None
+    [link] = variant.links
+    assert link.notes[0] == "weights and arithmetic in int8, ranges from the samples"
+    assert link.passed
+    made = onnx.load(str(project.store.open(variant.files[0])))
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in made.graph.node}
+
+
+def test_int8_gets_no_more_memory_than_a_conversion(
+    project: Project, model_file: Path, samples: Path, scratch: Path
+) -> None:
+    limited = configured(project, f"convert: {{memory: 50MB}}\n{INT8}")
+    with pytest.raises(VerificationError) as caught:
+        register(limited, model_file, "net", samples=samples)
+    assert caught.value.why.count("more memory than the 50.0 MB it may use (convert.memory") == 3
+    assert "ranges from the samples" in caught.value.why
+    assert limited.store.names() == []
+    assert not list(scratch.iterdir())
+
+
+def test_an_optimiser_that_hangs_costs_its_time_and_the_version_is_not_optimised(
+    project: Project, model_file: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(optimise, "slim", lambda model: (end.wait(60), model)[1])
+    version = register(configured(project, "convert: {timeout_s: 0.5}"), model_file, "net").version
+    end.set()
+    [note] = version.extra["notes"]
+    assert note.startswith("not optimised: onnxslim can't optimise the model. It gave no answer within 0.5 s")
+    assert version.passed
+    assert [link.target for link in version.links] == ["onnx"]
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize("megabytes", [1, 20, 50, 100, 200])
+def test_a_child_that_can_not_even_import_is_told_to_lack_memory(tmp_path: Path, megabytes: int) -> None:
+    """Python, NumPy's library, OpenBLAS and ONNX Runtime each say it in their own words."""
+    memory = megabytes * 1_000_000
+    worker = Worker(quantiser.WORKER, cwd=tmp_path, memory=memory)
+    with worker, pytest.raises(WorkerError) as caught:
+        worker.ask({}, timeout=60)
+    assert caught.value.kind == "Died"
+    told = running.explain(caught.value, memory)
+    assert (
+        told == f"It needed more memory than the {megabytes}.0 MB it may use (convert.memory in deploy.yaml)."
+    )
+
+
+@pytest.mark.paddle
+@pytest.mark.real
+def test_a_limit_that_paddle_does_not_fit_into_is_named(
+    project: Project, ppocr_models: dict[str, Path], scratch: Path
+) -> None:
+    with pytest.raises(ConversionError) as caught:
+        register(configured(project, "convert: {memory: 300MB}"), ppocr_models["rec"], "rec")
+    assert "more memory than the 300.0 MB it may use (convert.memory in deploy.yaml)" in caught.value.why
+    assert "ImportError" not in caught.value.why
+    assert caught.value.remedy == "Set a higher limit in deploy.yaml, or convert on a larger machine."
+    assert not list(scratch.iterdir())
