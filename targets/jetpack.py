@@ -1,8 +1,8 @@
 """What each JetPack brings to a board, and the ONNX Runtime that there is for it.
 
 JetPack releases: https://developer.nvidia.com/embedded/jetpack-archive. Point releases bring new releases of
-Jetson Linux, with the same CUDA and TensorRT: 5.1 to 5.1.5 have Jetson Linux 35.2 to 35.6, 6.1 has 36.4.0, 6.2
-36.4.3, 6.2.1 36.4.4, 6.2.2 36.5, 7.0 38.2, 7.1 38.4. GPU wheels for boards are not on PyPI
+Jetson Linux, with the same CUDA and TensorRT: 5.1 to 5.1.5 have 35.2 to 35.6, 6.1 has 36.4.0, 6.2 36.4.3,
+6.2.1 36.4.4, 6.2.2 36.5, 7.0 38.2, 7.1 38.4. GPU wheels for boards are not on PyPI
 (https://github.com/microsoft/onnxruntime/issues/20503): for JetPack 5 they are in the Jetson Zoo
 (https://elinux.org/Jetson_Zoo#ONNX_Runtime), from 6 on in NVIDIA's Jetson AI Lab index.
 """
