@@ -131,8 +131,9 @@ class OutputMeasure:
     ``max_abs``: largest absolute error. ``max_rel``: max_abs over ``scale``. ``scale``: largest magnitude
     of the reference. ``cosine``: cosine similarity of all cases as one vector (1.0 where both are zero).
     ``top1``: share of rows whose arg-max agrees, where the output is a classifier's. ``flat``: the
-    reference hardly varies, so that agreement proves little. ``histogram``: how many elements have no error
-    at all, then how many up to each of ``ERROR_EDGES`` times what is allowed, and how many more than that.
+    reference hardly varies, next to ``max_abs``, so that agreement proves little. ``histogram``: how many
+    elements have no error at all, then how many up to each of ``ERROR_EDGES`` times what is allowed, and how
+    many more than that.
     """
 
     name: str

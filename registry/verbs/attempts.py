@@ -101,6 +101,7 @@ def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: C
                 inside = layers.Inside(wish, way.toolchain, source, mended, folder, bench)
                 if wish.bisect and not link.passed:
                     link = dataclasses.replace(link, notes=(*link.notes, inside.explain(path, proof)))
+            chain.require_proof(link, wish.name)
             chain.require(
                 [link],
                 f"The conversion of {wish.name} is wrong: its numbers are not the trained model's.",
@@ -234,8 +235,12 @@ def _measured(
         interface.outputs,
         limits=graph.id_limits(model),
         tolerance=tolerance,
+        narrow=[wish.config.allowed(precision) for precision in sorted(set(wish.precisions) - {"fp32"})],
         samples=samples,
     )
+    if wish.samples and (more := golden.left_out(wish.samples)):
+        note = f"of the samples the first {len(samples)} were taken, {more} were not"
+        proof = dataclasses.replace(proof, notes=(*proof.notes, note))
     reference.close()
     axes.name_output_axes(model, proof.seen())
     path.write_bytes(graph.to_bytes(model))

@@ -174,7 +174,7 @@ def to_round_for(model: onnx.ModelProto, proof: GoldenSet, *, samples: bool) -> 
     from shipway.registry.verify import chain, golden
 
     if samples:
-        return proof.cases[1::2]
+        return proof.cases[1 : proof.given : 2]
     return golden.to_round_for(
         graph.info(model, 0).inputs, proof.sizes[-1], graph.id_limits(model), seed=chain.SEED
     )
@@ -199,6 +199,7 @@ def _not_good_enough(
         f"The {precision} form of {wish.name}, which target {asking} asks for, is not good enough.",
         why="\n".join([*table, *(note for link in tried for note in link.notes), *failures]),
         remedy=f"Nothing was registered. Set precision: fp32 for {asking} in deploy.yaml, raise "
-        f"convert.tolerance_{precision} there if the difference is one that you accept, or give real inputs "
-        "with --samples: they judge fairer, and int8 needs them to find its ranges.",
+        f"convert.tolerance_{precision} there if the difference is one that you accept (to an rtol of 1 "
+        "where outputs are too flat to prove anything), or give real inputs with --samples: they judge "
+        "fairer, and int8 needs them to find its ranges.",
     )

@@ -6,7 +6,6 @@ every language decodes the same floats.
 
 from __future__ import annotations
 
-import itertools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -211,10 +210,19 @@ def read_samples(path: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
     ``path`` is a file or a folder of them, taken in the order of their names, at most ``MAX_SAMPLES``.
     Raises UsageError where they do not fit the model.
     """
-    paths = sorted(p for p in path.iterdir() if p.suffix in (".npz", ".npy")) if path.is_dir() else [path]
+    paths = _samples_at(path)
     if not paths or not paths[0].is_file():
         raise UsageError(f"{path} holds no samples.", remedy="Give .npz or .npy files, or a folder of them.")
-    return [_read_sample(p, inputs) for p in itertools.islice(paths, MAX_SAMPLES)]
+    return [_read_sample(p, inputs) for p in paths[:MAX_SAMPLES]]
+
+
+def left_out(path: Path) -> int:
+    """How many of the samples at ``path`` are not taken, because there are so many."""
+    return max(0, len(_samples_at(path)) - MAX_SAMPLES)
+
+
+def _samples_at(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.suffix in (".npz", ".npy")) if path.is_dir() else [path]
 
 
 def _read_sample(path: Path, inputs: Sequence[TensorSpec]) -> Case:

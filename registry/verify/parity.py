@@ -3,6 +3,9 @@
 An output passes where ``max_abs <= atol + rtol * scale`` over all golden cases, scale being the largest
 magnitude of the reference. NaN or infinity on either side never passes, nor does another shape or sort of
 dtype.
+
+That an output passes tells something only where it is far nearer than a constant could be: that one is out by
+half of what lies between the smallest and the largest element (the spread). Otherwise the output is flat.
 """
 
 from __future__ import annotations
@@ -19,6 +22,10 @@ Array = NDArray[np.generic]
 Outputs = Sequence[Array]
 """A run's outputs, in the graph's order."""
 
+NARROW = ("fp16", "int8")
+_TOLD = 0.01  # of its spread: an output that is further out than this tells little
+TOLD_NARROW = 0.5  # the same of fp16 and int8, which are further out by nature
+_ROUNDING = 1e-6  # of the scale: what float32 makes of a constant varies by no more
 _CLASSES = 3  # fewest scores in a row for which 'the class that wins' means something
 
 
@@ -37,15 +44,16 @@ def compare(
     passed = bool(reference)
     for position, name in enumerate(names):
         pairs = [(r[position], c[position]) for r, c in zip(reference, candidate, strict=True)]
-        measure, why = measure_output(name, pairs, tolerance)
+        measure, why = measure_output(name, pairs, tolerance, share_of(target, tolerance))
         measures.append(measure)
         if why:
             said.append(f"{name}: {why}")
         passed = passed and tolerance.allows(measure.max_abs, measure.scale)
         if differ := _whole_that_differ(pairs, measure):
             said.append(f"{name}: whole numbers, {differ} differ: what that means, the tolerance can't tell")
-        if measure.flat:
-            said.append(f"{name}: so flat that a constant would pass; its agreement proves little")
+        if measure.flat and not why:
+            varies = f"varies by {2 * spread_of([r for r, _ in pairs]):.2g}, is out by {measure.max_abs:.2g}"
+            said.append(f"{name}: so flat ({varies}) that its agreement proves little")
     return Link(source, target, passed, tuple(measures), tolerance, tuple(said))
 
 
@@ -56,12 +64,34 @@ def _whole_that_differ(pairs: Sequence[tuple[Array, Array]], measure: OutputMeas
     return f"{total - same[0]} of {total}" if whole and same and same[0] < total else ""
 
 
+def share_of(target: str, tolerance: Tolerance) -> float:
+    """By how much of its spread an output of the link to ``target`` may be out and still tell something.
+
+    Where the tolerance leaves a wider share of the scale, the share is wider as well.
+    """
+    if target in NARROW:
+        return TOLD_NARROW
+    return min(TOLD_NARROW, max(_TOLD, 5 * tolerance.rtol))
+
+
+def tells(link: Link, constant: Sequence[str] = ()) -> bool:
+    """Whether the link proves something: at least one of its outputs does, and of fp16 and int8 all of them
+    but for those that are ``constant`` on the golden inputs. With an rtol of 1, by which zeros would pass,
+    the user asked for no proof."""
+    if link.tolerance.rtol >= 1:
+        return True
+    flat = {output.name for output in link.outputs if output.flat}
+    mute = flat - set(constant) if link.target in NARROW else set()
+    return len(flat) < len(link.outputs) and not mute
+
+
 def measure_output(
-    name: str, pairs: Sequence[tuple[Array, Array]], tolerance: Tolerance
+    name: str, pairs: Sequence[tuple[Array, Array]], tolerance: Tolerance, share: float = TOLD_NARROW
 ) -> tuple[OutputMeasure, str]:
     """One output over all cases of (reference, candidate), and why it can't pass whatever the tolerance.
 
-    Where it can't (another shape, NaN), ``max_abs`` is infinite.
+    Where it can't (another shape, NaN), ``max_abs`` is infinite. It is flat where it is further out than this
+    ``share`` of its spread.
     """
     why = next(filter(None, (_incomparable(r, c) for r, c in pairs)), "")
     references = [np.asarray(r, dtype=np.float64) for r, _ in pairs if r.size]
@@ -90,7 +120,7 @@ def measure_output(
             cosine=cosine_similarity([r for r, _ in pairs], [c for _, c in pairs]),
             scale=scale,
             top1=hits / rows if rows else None,
-            flat=is_flat(references, allowed),
+            flat=max_abs <= allowed and (not varies(references) or max_abs > share * spread_of(references)),
             histogram=tuple(int(count) for count in histogram),
         ),
         "",
@@ -112,13 +142,18 @@ def excess(output: OutputMeasure, tolerance: Tolerance) -> float:
     return output.max_abs / allowed
 
 
-def is_flat(references: Sequence[Array], allowed: float) -> bool:
-    """Whether one constant is within ``allowed`` of every element: then agreement proves next to nothing."""
+def spread_of(references: Sequence[Array]) -> float:
+    """How far the nearest constant is out: half of what lies between the smallest and the largest element."""
     filled = [r for r in references if r.size]
     if not filled:
-        return True
-    low, high = min(float(r.min()) for r in filled), max(float(r.max()) for r in filled)
-    return (high - low) / 2 <= allowed
+        return 0.0
+    return (max(float(r.max()) for r in filled) - min(float(r.min()) for r in filled)) / 2
+
+
+def varies(references: Sequence[Array]) -> bool:
+    """Whether an output is more than one value and what rounding makes of it."""
+    scale = max((float(np.abs(r).max()) for r in references if r.size), default=0.0)
+    return spread_of(references) > _ROUNDING * scale
 
 
 def cosine_similarity(a: Sequence[Array], b: Sequence[Array]) -> float:
@@ -155,6 +190,7 @@ def table(links: Sequence[Link]) -> str:
         for output in link.outputs:
             allowed = link.tolerance.atol + link.tolerance.rtol * output.scale
             passed = link.tolerance.allows(output.max_abs, output.scale)
+            good = "ok" if not output.flat else "flat"
             rows.append(
                 (
                     f"{link.source} -> {link.target}",
@@ -163,7 +199,7 @@ def table(links: Sequence[Link]) -> str:
                     f"{allowed:.3g}",
                     f"{output.scale:.3g}",
                     f"{output.cosine:.6f}",
-                    "ok" if passed else "WRONG",
+                    good if passed else "WRONG",
                 )
             )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -66,12 +66,59 @@ def test_nothing_measured_is_nothing_proved() -> None:
     assert not parity.compare("a", "b", ["y"], [], [], STRICT).passed
 
 
-def test_flat_outputs_pass_and_are_noted() -> None:
-    link = judge(F([5e-8, 1e-8]), F([0, 0]))
-    assert link.passed
-    assert link.outputs[0].flat
-    assert any("flat" in note for note in link.notes)
-    assert not judge(F([0, 1]), F([0, 1])).outputs[0].flat
+@pytest.mark.parametrize(
+    ("reference", "candidate", "flat"),
+    [
+        (F([5e-8, 1e-8]), F([0, 0]), True),
+        (F([0, 2.4e-5]), F([0, 1.4e-5]), True),  # 40 % wrong, and allowed
+        (F([0, 2.4e-5]), F([0, 2.39e-5]), False),
+        (F([5e-8, 1e-8]), F([5e-8, 1e-8]), False),  # no constant is as near
+        (F([0.3, 0.3]), F([0.3, 0.3]), True),  # a constant is
+        (F([0.3, 0.3]), F([0.3, 0.30000004]), True),
+        (F([1e6, 1e6 + 0.5]), F([1e6, 1e6]), True),
+        (F([0, 1]), F([0, 1]), False),
+        (F([0, 1]), F([0, 1.00001]), False),
+        (F([0, 1]), F([0, 2]), False),  # wrong, which is no question of proof
+        (np.array([True, True]), np.array([True, True]), True),
+        (np.zeros((0, 2)), np.zeros((0, 2)), True),
+    ],
+)
+def test_flat_is_what_is_not_far_nearer_than_a_constant(
+    reference: np.ndarray, candidate: np.ndarray, flat: bool
+) -> None:
+    link = judge(reference, candidate)
+    assert link.outputs[0].flat is flat
+    assert any("proves little" in note for note in link.notes) is flat
+    assert parity.tells(link) is not flat
+    assert ("flat" in parity.table([link])) is flat
+
+
+def test_a_narrow_form_may_be_half_as_far_out_as_a_constant() -> None:
+    def flat(target: str, error: float) -> bool:
+        pairs = [[F([0, 0.02])]], [[F([0, 0.02 - error])]]
+        return parity.compare("a", target, ["y"], *pairs, Tolerance(1e-2, 1e-1)).outputs[0].flat
+
+    for target in parity.NARROW:
+        assert not flat(target, 0.004)
+        assert flat(target, 0.006)
+
+
+def test_a_link_tells_something_where_an_output_does_and_of_narrow_forms_all_do() -> None:
+    told, flat, same = F([0, 1]), F([0, 0.01]), F([0.5, 0.5])
+
+    def tells(target: str, *outputs: np.ndarray, rtol: float = 0.1, constant: tuple[str, ...] = ()) -> bool:
+        names = [f"y{index}" for index in range(len(outputs))]
+        candidate = [output + F(0.009) * (output == output.max()) for output in outputs]
+        given = Tolerance(1e-2, rtol)
+        return parity.tells(parity.compare("a", target, names, [outputs], [candidate], given), constant)
+
+    assert tells("onnx", told, flat)
+    assert not tells("onnx", flat)
+    assert tells("int8", told, told)
+    assert not tells("int8", told, flat)  # of two outputs one may have collapsed
+    assert tells("int8", told, same, constant=("y1",))  # there is nothing in it that could
+    assert not tells("int8", same, constant=("y0",))
+    assert tells("int8", flat, rtol=1.0)  # zeros are allowed: no proof is wanted
 
 
 def test_top1_counts_rows_of_classifiers_only() -> None:
@@ -112,11 +159,12 @@ def test_nan_never_passes(array: np.ndarray, data: st.DataObject) -> None:
 
 
 @given(arrays, st.floats(0, 1e3))
-def test_flat_means_that_some_constant_would_pass(array: np.ndarray, allowed: float) -> None:
+def test_the_spread_is_how_far_out_the_best_constant_is(array: np.ndarray, other: float) -> None:
     values = array.astype(np.float64)
     middle = (values.max() + values.min()) / 2
-    passes = bool(np.abs(values - middle).max() <= allowed)
-    assert parity.is_flat([array], allowed * (1 + 1e-9) + 1e-12) or not passes
+    spread = parity.spread_of([array])
+    assert np.abs(values - middle).max() == pytest.approx(spread, abs=1e-9)
+    assert np.abs(values - other).max() >= spread * (1 - 1e-9)
 
 
 @given(arrays, arrays)
