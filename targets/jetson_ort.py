@@ -43,6 +43,11 @@ class JetsonOptions(TargetOptions):
     threads: Threads = Field(0, description="CPU threads of one run; 0: as many as there are cores")
     workspace: Size = Field(2**28, description="memory that TensorRT may use to build an engine")
     memory: Size = Field(2 * 2**30, description="memory that the service may use")
+    python: str = Field(
+        "/usr/bin/python3",
+        pattern=r"^/[0-9A-Za-z._/+-]+$",
+        description="Python on the board, for the service, the check, the engines and the preflight alike",
+    )
     root: str = Field(
         "", pattern=r"^(/[ -~]*)?$", description="destination on the board, for the systemd unit"
     )
@@ -88,6 +93,7 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
             "runtime_version": board.onnxruntime,
             "cpu": python_requirements("onnxruntime", board.onnxruntime),
             "board": {"jetpack": options.jetpack, **dataclasses.asdict(board)},
+            "python": options.python,
             "root": options.root or f"/opt/shipway/{label(model.version.name)}",
             "host": options.host,
             "port": options.port,
@@ -115,7 +121,8 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
             threads=options.threads,
             provider_options={"tensorrt": tensorrt_options(model.variant.precision, options.workspace)},
         )
-        return BundlePlan(graph, ("python3", "check.py"), {**runtime, "jetpack": options.jetpack})
+        board_has = {"jetpack": options.jetpack, "python": options.python}
+        return BundlePlan(graph, ("python3", "check.py"), {**runtime, **board_has})
 
     def activation(self, release: Release) -> Sequence[Step]:
         if release.manifest.file(_ENGINES) is None:

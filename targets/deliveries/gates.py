@@ -49,7 +49,7 @@ def judge_there(delivery: Delivery, gate: Gate, where: str, run: Run, fetch: Fet
     """The same on ``host``, where ``run`` runs the gate's programs in the release's folder, ``where``."""
     if _judged_from_here(delivery, gate, fetch, host):
         return None
-    return _judge_by_program(gate, where, run)
+    return _judge_by_program(gate, where, bundled_there(gate.release, run) if gate.name == "check" else run)
 
 
 def _judged_from_here(delivery: Delivery, gate: Gate, fetch: Fetch, host: str) -> bool:
@@ -160,6 +160,21 @@ def local_command(argv: Sequence[str]) -> tuple[str, ...]:
     if first in ("python", "python3"):
         return (sys.executable, *rest)
     return (process.find(first) or first, *rest)
+
+
+def command_there(manifest: Manifest, argv: Sequence[str]) -> tuple[str, ...]:
+    """A bundle's command for a host: its ``python3`` is the one that the bundle's ``runtime`` names, if any.
+
+    That one sees no packages below a home: a service on that host, run by another user, has none either.
+    """
+    first, *rest = argv
+    python = manifest.runtime.get("python")
+    return (python, "-s", *rest) if python and first == "python3" else (first, *rest)
+
+
+def bundled_there(release: Release, run: Run) -> Run:
+    """``run`` for the bundle's own commands: a command of the user's means what it says."""
+    return lambda name, argv, stdin: run(name, command_there(release.manifest, argv), stdin)
 
 
 def _run_bundled(cwd: Path, name: str, argv: Sequence[str], stdin: bytes) -> process.Finished:

@@ -200,12 +200,12 @@ class Host(Intake):
         self.hold()
         return run(argv, self.home(release), stdin.encode(), timeout, self.wire)
 
-    def do_preflight(self, program: str, timeout: float) -> Dict[str, Any]:
-        """Run a program in Python where the destination is, or will be. Nothing is changed, nothing made."""
+    def do_preflight(self, argv: List[str], program: str, timeout: float) -> Dict[str, Any]:
+        """Run a program (on stdin) where the destination is, or will be. Nothing is changed, nothing made."""
         folder = self.root
         while not is_folder(folder):
             folder = os.path.dirname(folder)
-        return run(["python3", "-"], folder, program.encode(), timeout, self.wire)
+        return run(argv, folder, program.encode(), timeout, self.wire)
 
 
 def main(root: str, token: str) -> NoReturn:

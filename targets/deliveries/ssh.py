@@ -84,7 +84,8 @@ class SshDelivery:
             case Seal(release):
                 return self._seal(release)
             case Command(release, argv, why):
-                gates.run_command_there(argv, self._home(release), why, self._run(release))
+                run = gates.bundled_there(release, self._run(release))
+                gates.run_command_there(argv, self._home(release), why, run)
             case Point(pointer):
                 return self._point(pointer)
             case Gate(release):
@@ -96,8 +97,10 @@ class SshDelivery:
         return 0
 
     def _preflight(self, release: Release, file: File) -> None:
-        request: Json = {"do": "preflight", "program": self._fetch(file).read_text("utf-8")}
-        finished = self._finished(f"The preflight {file.path}", ("python3",), request)
+        argv = gates.command_there(release.manifest, ("python3", "-"))
+        program = self._fetch(file).read_text("utf-8")
+        request: Json = {"do": "preflight", "argv": list(argv), "program": program}
+        finished = self._finished(f"The preflight {file.path}", argv, request)
         gates.judge_preflight(self.host, release.manifest, finished)
 
     def _stage(self, release: Release) -> None:

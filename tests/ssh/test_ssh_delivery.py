@@ -6,6 +6,7 @@ import ast
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from shipway.registry.nouns import File
 from shipway.targets.deliveries.ssh_address import Address, for_host
 from shipway.targets.deliveries.ssh_session import _Loop
 from shipway.targets.manifest import MANIFEST, ManifestDiff
-from shipway.targets.steps import Command, Gate, Point, Prune, Reuse, Seal, Send, Stage
+from shipway.targets.steps import Command, Gate, Point, Preflight, Prune, Release, Reuse, Seal, Send, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 real = pytest.mark.real
@@ -174,6 +175,33 @@ def test_a_failed_gate_and_a_failed_command_say_what_the_host_said(
         gate = {"argv": ["sh", "-c", "grep -q '\"serial\": 7'"], "deployment": {"serial": 7}}
         delivery.perform(Gate(release, "command", gate))
     assert not list(host.root.rglob("__pycache__"))
+
+
+@real
+def test_a_bundle_s_own_programs_run_on_the_python_that_it_names(
+    host: Host, shelf: Shelf, known_hosts: Path, client_key: Path, tmp_path: Path
+) -> None:
+    """And without what lies below the home of the login's user; a user's gate runs what it says."""
+    asked = tmp_path / "asked"
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\necho "$@" >>\'{asked}\'\nexec python3 "$@"\n')
+    python.chmod(0o755)
+    judge = b'print(\'{"passed": true, "problems": []}\')'
+    made = shelf.bundle(1, {"preflight.py": judge, "engines.py": b""}).manifest
+    release = Release(replace(made, runtime={"python": str(python)}))
+    preflight = made.file("preflight.py")
+    assert preflight is not None
+    with connect(host, shelf, known_hosts, client_key) as delivery:
+        delivery.perform(Preflight(release, preflight))
+        deploy(delivery, release, 1)
+        delivery.perform(Command(release, ("python3", "engines.py"), "build engines"))
+        delivery.perform(Gate(release, "check", {}))
+        delivery.perform(Gate(release, "command", {"argv": ["python3", "engines.py"], "deployment": {}}))
+        assert asked.read_text().splitlines() == ["-s -", "-s engines.py", "-s check.py"]
+        python.unlink()
+        with pytest.raises(DeliveryError, match=r"preflight\.py can't be started") as caught:
+            delivery.perform(Preflight(release, preflight))
+        assert str(python) in caught.value.why
 
 
 @real

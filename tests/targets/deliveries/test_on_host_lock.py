@@ -74,7 +74,7 @@ def test_a_home_that_nobody_has_is_refused(tmp_path: Path) -> None:
     """And not looked for upwards for ever, nor made in the folder where the login happens to begin."""
     start = "from shipway.targets.deliveries import on_host; on_host.main('~nobody-has-this-name/x', 't')"
     asked = [
-        {"do": "preflight", "program": "print(1)", "timeout": 5},
+        {"do": "preflight", "argv": ["python3", "-"], "program": "print(1)", "timeout": 5},
         {"do": "stage", "release": "r", "files": []},
     ]
     finished = subprocess.run(

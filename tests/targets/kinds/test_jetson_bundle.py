@@ -14,8 +14,11 @@ import onnxruntime
 import pytest
 from pydantic import ValidationError
 
+from shipway.targets.deliveries.gates import command_there, local_command
 from shipway.targets.jetpack import JETPACKS
 from shipway.targets.jetson_ort import JetsonOptions
+from shipway.targets.loader import load_kind
+from shipway.targets.steps import Command, Release
 
 ORIN = (
     "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 2025\n"
@@ -208,10 +211,25 @@ def test_the_unit_serves_the_live_release_as_one_word_each(tiny: Any, tmp_path: 
     unit = (tmp_path / "out" / "shipway.service").read_text()
     root = '"/opt/a b%%$$\\"c'
     assert (
-        f'ExecStart=/usr/bin/python3 {root}/current/serve.py" --root {root}" --host 127.0.0.1 --port 8123'
+        f'ExecStart=/usr/bin/python3 -s {root}/current/serve.py" --root {root}" --host 127.0.0.1 --port 8123'
         " --follow 5\n"
     ) in unit
     assert re.search(r"^MemoryMax=2147483648$", unit, re.MULTILINE)
+
+
+def test_all_that_runs_on_the_board_runs_on_one_python(tiny: Any, tmp_path: Path) -> None:
+    python = "/opt/shipway/python/bin/python3"
+    manifest = tiny.export("jetson-ort", tmp_path / "out", python=python)
+    assert f"\nExecStart={python} -s " in (tmp_path / "out" / "shipway.service").read_text()
+    assert f"`{python} -s`" in (tmp_path / "out" / "README.md").read_text()
+    assert command_there(manifest, manifest.check) == (python, "-s", "check.py")
+    assert local_command(manifest.check) == (sys.executable, "check.py")  # elsewhere there is no such path
+    (step,) = load_kind("jetson-ort")(JetsonOptions()).activation(Release(manifest))
+    assert isinstance(step, Command)
+    assert command_there(manifest, step.argv) == (python, "-s", "engines.py")
+    for bad in ("python3", "/opt/a b/python3", "/opt/$HOME/python3", ""):
+        with pytest.raises(ValidationError):
+            JetsonOptions.model_validate({"python": bad})
 
 
 @pytest.mark.real
