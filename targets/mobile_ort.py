@@ -88,6 +88,7 @@ class MobileOrt(OnnxRuntimeKind[MobileOptions]):
         }
         out.render(_CONFIG, _CONFIG, **values, operators=operators)
         out.render("android/build.gradle.kts", "build.gradle.kts", **values)
+        out.render("android/consumer-rules.pro", "consumer-rules.pro")
         out.render("android/src/main/AndroidManifest.xml", "AndroidManifest.xml")
         folder = options.package.replace(".", "/")
         for name in _KOTLIN:

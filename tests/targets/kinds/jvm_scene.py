@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def kotlinc(sources: list[Path], out: Path, *libraries: str) -> None:
 
 @dataclass
 class Kotlin:
-    """A compiled wrapper; it runs any bundle."""
+    """A compiled wrapper, a folder or a jar; it runs any bundle."""
 
     classes: Path
 
@@ -56,3 +57,27 @@ def compiled(bundle: Path, classes: Path) -> Kotlin:
     sources = [path for path in (bundle / SOURCES).iterdir() if path.name != "Android.kt"]
     kotlinc([*sources, HERE / "Main.kt"], classes, RUNTIME)
     return Kotlin(classes)
+
+
+def shrunk(wrapper: Kotlin, out: Path, *rules: Path) -> Kotlin:
+    """The wrapper and ONNX Runtime's classes without what is not called, the rest renamed: a release build."""
+    modules = Path(shutil.which("java") or "java").resolve().parents[1] / "jmods"
+    inputs = [str(wrapper.classes), f"{path_of(RUNTIME)}(**.class)"]
+    libraries = [
+        path_of("kotlin-stdlib"),
+        *(f"{modules}/java.{name}.jmod(**.class)" for name in ("base", "logging")),
+    ]
+    argv = ["java", "-XX:TieredStopAtLevel=1", "-cp", path_of(""), "proguard.ProGuard"]
+    argv += [f"@{file}" for file in rules]
+    argv += [
+        "-keep",
+        "class MainKt { void main(java.lang.String[]); }",
+        "-dontoptimize",
+        "-dontnote",
+        "-dontwarn",
+    ]
+    for flag, paths in (("-injars", inputs), ("-outjars", [str(out)]), ("-libraryjars", libraries)):
+        argv += [word for path in paths for word in (flag, path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Kotlin(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -31,11 +32,31 @@ def test_the_wrappers_know_the_interface(tiny: Any, tmp_path: Path) -> None:
     assert "const val THREADS = 2" in bundle
     assert (kotlin / "Model.kt").read_text().startswith("package com.acme.ocr\n")
     gradle = (tmp_path / "out" / "android" / "build.gradle.kts").read_text()
-    assert "defaultConfig { minSdk = 26 }" in gradle
+    assert re.search(r"^ *minSdk = 26$", gradle, re.MULTILINE)
+    assert re.search(r"^ *compileSdk = 35$", gradle, re.MULTILINE)
     assert 'implementation("com.microsoft.onnxruntime:onnxruntime-android:1.22.0")' in gradle
     swift = (tmp_path / "out" / "ios" / "Sources" / "ShipwayModel" / "Model.swift").read_text()
     assert '("x", "float32", [-1, 4]),' in swift
     assert "try options.setIntraOpNumThreads(2)" in swift
+
+
+def test_the_gradle_module_takes_android_s_plugin_with_and_without_kotlin_built_in(
+    tiny: Any, tmp_path: Path
+) -> None:
+    """9 fails where Kotlin's plugin is applied too, and has no kotlinOptions; 8 needs the plugin."""
+    tiny.export("mobile-ort", tmp_path / "out", min_sdk=36)
+    gradle = (tmp_path / "out" / "android" / "build.gradle.kts").read_text()
+    (plugins,) = re.findall(r"^plugins \{(.*?)^\}", gradle, re.MULTILINE | re.DOTALL)
+    assert plugins.split() == ['id("com.android.library")']
+    assert (
+        'if (extensions.findByName("kotlin") == null) apply(plugin = "org.jetbrains.kotlin.android")'
+        in gradle
+    )
+    assert "kotlinOptions" not in gradle
+    assert re.search(r"^ *compileSdk = 36$", gradle, re.MULTILINE)  # never below minSdk
+    (rules,) = re.findall(r'consumerProguardFiles\("(.*)"\)', gradle)
+    kept = (tmp_path / "out" / "android" / rules).read_text().splitlines()
+    assert "-keep class ai.onnxruntime.** { *; }" in kept
 
 
 def test_names_cannot_leave_their_literal_in_kotlin_or_swift(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jvm_scene import ANDROID, RUNTIME, Kotlin, compiled, kotlinc
+from jvm_scene import ANDROID, RUNTIME, Kotlin, compiled, kotlinc, shrunk
 from shop_scene import Shop, served
 
 pytestmark = pytest.mark.real
@@ -83,6 +83,17 @@ def test_all_sources_compile_against_the_oldest_android_whatever_the_names(
     assert [path.name for path in sources if "import android." in path.read_text()] == ["Android.kt"]
     kotlinc(sources, tmp_path / "classes", RUNTIME, ANDROID)
     assert (tmp_path / "classes/com/acme/ocr/AndroidModel.class").is_file()
+
+
+def test_the_module_s_rules_keep_what_a_release_build_would_shrink_away(
+    kotlin: Kotlin, tiny: Any, tmp_path: Path
+) -> None:
+    """By ProGuard, whose rules Android's R8 takes. Without them the native library finds no class."""
+    tiny.export("mobile-ort", tmp_path / "out")
+    rules = tmp_path / "out" / "android" / "consumer-rules.pro"
+    assert shrunk(kotlin, tmp_path / "kept.jar", rules)("check", tmp_path / "out")["passed"] is True
+    with pytest.raises(AssertionError, match="UnsatisfiedLinkError"):
+        shrunk(kotlin, tmp_path / "bare.jar")("check", tmp_path / "out")
 
 
 @dataclass
