@@ -139,7 +139,7 @@ def shown(version: ModelVersion, live: Sequence[str]) -> Iterator[Block]:
 
 
 def _story(version: ModelVersion) -> Iterator[Block]:
-    """How it came to be: repairs, what was tried before, notes, latency."""
+    """How it came to be: repairs, what was tried before, notes of the model and of its links, latency."""
     extra = version.extra
     for repair in extra.get("repairs", ()):
         yield f"  repaired   {repair['rule']} ({repair['count']}): {repair['reference']}"
@@ -148,11 +148,21 @@ def _story(version: ModelVersion) -> Iterator[Block]:
         first, *more = attempt["why"].splitlines() or [""]
         yield Cell(f"  tried      {attempt['toolchain']}{repairs}: {first}", WARN)
         yield from (f"             {line}" for line in more)
-    for note in extra.get("notes", ()):
+    for note in (*extra.get("notes", ()), *_said(chain(version))):
         yield f"  note       {note}"
     if latency := extra.get("latency_ms"):
         times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in latency.items())
         yield f"  latency    {times} (median on one CPU thread)"
+
+
+def _said(found: Sequence[Link]) -> Iterator[str]:
+    """What links have to say, each thing once: with the forms that it is said of, unless that is all."""
+    said: dict[str, list[str]] = {}
+    for link in found:
+        for note in link.notes:
+            said.setdefault(note, []).append(link.target)
+    for note, targets in said.items():
+        yield note if len(targets) == len(found) else f"{', '.join(targets)}: {note}"
 
 
 def _specs(role: str, specs: Sequence[TensorSpec]) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from dataclasses import replace
@@ -200,6 +201,25 @@ def test_show_tells_the_whole_version() -> None:
     for word in ("100.0%", "passed", "assets/字典.txt", "10.9 MB", "prod: server"):
         assert word in shown
     assert shown.count("paddle -> onnx") == 1
+
+
+def test_what_links_have_to_say_is_told_once_with_the_forms_it_is_said_of() -> None:
+    canonical = version()
+    full = canonical.links[0]
+    both = "the model does not run with N=2"
+    onnx = dataclasses.replace(full, notes=(both,))
+    int8 = dataclasses.replace(full, target="int8", notes=("6 of 46 weights are float16", both))
+    variants = (dataclasses.replace(canonical.variants[0], links=(onnx,)), Variant("int8", (), (int8,)))
+    noted = dataclasses.replace(
+        canonical, links=(onnx,), variants=variants, extra={"notes": ["not optimised"]}
+    )
+    for blocks in (tables.shown(noted, []), tables.registered(Registered(noted, True, {}))):
+        lines = [line for block in blocks for line in plain(block).splitlines() if "  note  " in line]
+        assert lines == [
+            "  note       not optimised",
+            f"  note       {both}",
+            "  note       int8: 6 of 46 weights are float16",
+        ]
 
 
 def test_a_flat_output_is_marked() -> None:

@@ -116,6 +116,15 @@ def test_samples(tmp_path: Path) -> None:
     assert len(golden.read_samples(tmp_path / "b.npy", REC)) == 1
 
 
+def test_samples_past_the_64th_are_counted(tmp_path: Path) -> None:
+    for number in range(golden.MAX_SAMPLES + 2):
+        np.save(tmp_path / f"{number:03}.npy", np.zeros((1, 3, 48, 8), np.float32))
+    (tmp_path / "notes.txt").write_text("no sample")
+    assert len(golden.read_samples(tmp_path, REC)) == golden.MAX_SAMPLES
+    assert golden.left_out(tmp_path) == 2
+    assert golden.left_out(tmp_path / "000.npy") == 0
+
+
 def test_samples_that_do_not_fit(tmp_path: Path) -> None:
     np.savez(tmp_path / "name.npz", y=np.zeros((1, 3, 48, 64), np.float32))
     np.savez(tmp_path / "shape.npz", x=np.zeros((1, 3, 32, 64), np.float32))

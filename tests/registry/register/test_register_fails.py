@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
+from onnx_scene import model_of, value
 from register_scene import inventory, rows
 
 from shipway.registry.config.load import load_text
@@ -184,3 +185,42 @@ def test_artifacts_that_can_not_be_written(project: Project, model_file: Path) -
     assert {key.split("/")[0] for key in project.store.objects.list("")} <= {"blobs"}
     project.artifacts.unlink()
     assert register(project, model_file, "net").version.version == 1
+
+
+def collapsing() -> onnx.ModelProto:
+    """A softmax over 200 classes that differ in small parts of large weights, which int8 rounds away."""
+    random = np.random.default_rng(0)
+    large, small = 100 * random.standard_normal((16, 200)), random.standard_normal((16, 200)) / 2
+    weights = np.concatenate([large, small - large]).astype(np.float32)
+    nodes = [
+        helper.make_node("Concat", ["x", "x"], ["twice"], axis=1),
+        helper.make_node("MatMul", ["twice", "weights"], ["h"]),
+        helper.make_node("Mul", ["h", "part"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["y"], axis=-1),
+    ]
+    given = {"weights": weights, "part": np.float32(0.2)}
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in given.items()]
+    return model_of(nodes, [value("x", "N", 16)], [value("y", "N", 200)], initializers)
+
+
+def test_an_int8_that_collapses_within_its_tolerance(project: Project, tmp_path: Path) -> None:
+    onnx.save(collapsing(), tmp_path / "net.onnx")
+    wanting = "project: demo\ntargets: {web: {kind: browser-wasm, precision: int8}}\n"
+    with pytest.raises(VerificationError, match="'web' asks for") as caught:
+        register(load_text(wanting, project.root), tmp_path / "net.onnx", "net")
+    assert "flat" in caught.value.why
+    assert "WRONG" not in caught.value.why
+    assert "--samples" in caught.value.remedy
+    assert rows(project) == 0
+
+
+def test_samples_on_which_nothing_can_be_seen(project: Project, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    onnx.save(model_of(nodes, [value("x", "N", 4)], [value("y", "N", 4)]), tmp_path / "net.onnx")
+    np.save(tmp_path / "dark.npy", np.full((1, 4), -1, np.float32))
+    with pytest.raises(VerificationError, match="Nothing is proved of net") as caught:
+        register(project, tmp_path / "net.onnx", "net", samples=tmp_path / "dark.npy")
+    assert "--samples" in caught.value.remedy
+    assert rows(project) == 0
+    np.save(tmp_path / "seen.npy", np.array([[-1, 0, 1, 2]], np.float32))
+    assert register(project, tmp_path / "net.onnx", "net", samples=tmp_path / "seen.npy").created
