@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -17,6 +16,7 @@ from shipway.targets.parts import (
     Provider,
     Threads,
     facts,
+    place_engines,
     place_model,
     place_python_server,
     python_requirements,
@@ -24,9 +24,7 @@ from shipway.targets.parts import (
     tensorrt_options,
 )
 from shipway.targets.render import label
-from shipway.targets.steps import Command, Release, Step
 
-_ENGINES = "engines.py"
 _OVERHEAD = 3  # a session holds the graph, its optimised copy and the activations
 
 
@@ -94,6 +92,7 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
             "cpu": python_requirements("onnxruntime", board.onnxruntime),
             "board": {"jetpack": options.jetpack, **dataclasses.asdict(board)},
             "python": options.python,
+            "engines": "tensorrt" in options.providers,
             "root": options.root or f"/opt/shipway/{label(model.version.name)}",
             "host": options.host,
             "port": options.port,
@@ -111,7 +110,8 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
                 "disk": _OVERHEAD * model.variant.size,
             },
         }
-        for name in (PREFLIGHT, _ENGINES, "shipway.service", "README.md"):
+        place_engines(out, options.providers)
+        for name in (PREFLIGHT, "shipway.service", "README.md"):
             out.render(name, name, **values)
         runtime = python_runtime(
             self.limits(),
@@ -123,8 +123,3 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
         )
         board_has = {"jetpack": options.jetpack, "python": options.python}
         return BundlePlan(graph, ("python3", "check.py"), {**runtime, **board_has})
-
-    def activation(self, release: Release) -> Sequence[Step]:
-        if release.manifest.file(_ENGINES) is None:
-            return ()
-        return (Command(release, ("python3", _ENGINES), "have TensorRT build its engines"),)

@@ -12,7 +12,7 @@ from shipway.registry.nouns import Digest, Json, TensorSpec
 from shipway.targets.base import BundleWriter, OnnxInfo, RuntimeLimits, TargetOptions, VerifiedModel
 from shipway.targets.limits import check_limits, numpy_beside
 from shipway.targets.render import label
-from shipway.targets.steps import Release, Step
+from shipway.targets.steps import Command, Release, Step
 
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
@@ -24,6 +24,8 @@ PROVIDERS = {
 Provider = Literal["tensorrt", "cuda", "cpu"]
 Threads = Annotated[int, Field(ge=0, le=1024)]
 Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+
+_ENGINES = "engines.py"
 
 Chosen = TypeVar("Chosen", bound=TargetOptions)
 
@@ -49,7 +51,9 @@ class OnnxRuntimeKind(ABC, Generic[Chosen]):
         return ()
 
     def activation(self, release: Release) -> Sequence[Step]:
-        return ()
+        if release.manifest.file(_ENGINES) is None:
+            return ()
+        return (Command(release, ("python3", _ENGINES), "have TensorRT build its engines"),)
 
 
 def place_model(model: VerifiedModel, out: BundleWriter, folder: str = "") -> str:
@@ -92,6 +96,12 @@ def place_python_server(model: VerifiedModel, out: BundleWriter, package: str, v
     place_python_runner(model, out, package, version, *SERVER)
     for name in ("protocol.py", "metrics.py", "serve.py"):
         out.render(name, name)
+
+
+def place_engines(out: BundleWriter, providers: Sequence[Provider]) -> None:
+    """Add what ``activation`` runs where TensorRT is wanted: engines fit one GPU, so none is shipped."""
+    if "tensorrt" in providers:
+        out.render(_ENGINES, _ENGINES)
 
 
 def python_runtime(

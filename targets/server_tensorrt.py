@@ -25,6 +25,7 @@ from shipway.targets.parts import (
     Threads,
     Version,
     facts,
+    place_engines,
     place_model,
     place_python_server,
     python_runtime,
@@ -33,6 +34,11 @@ from shipway.targets.parts import (
 
 Shape = tuple[Annotated[int, Field(ge=1)], ...]
 
+_IMAGE = "nvcr.io/nvidia/tensorrt:25.03-py3"
+"""TensorRT 10.9, CUDA 12.8 and Python 3.12: what onnxruntime-gpu 1.22 and 1.23 of PyPI are made for.
+
+https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html#requirements
+"""
 _WARM_UP = 2**15  # bytes of a golden input that is worth a second copy in the bundle
 
 _TYPES = {
@@ -97,8 +103,12 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
         self._check_shapes(version.inputs)
         folder = f"models/{version.name}"
         graph = place_model(model, out, f"{folder}/{version.version}/")
-        place_python_server(model, out, "onnxruntime-gpu[cuda,cudnn]", options.runtime_version)
+        gpu = [name for name in options.providers if name != "cpu"]
+        package = "onnxruntime-gpu[cuda,cudnn]" if gpu else "onnxruntime"
+        place_python_server(model, out, package, options.runtime_version)
+        place_engines(out, options.providers)
         batch = options.max_batch if _batched(version.inputs) and _batched(version.outputs) else 0
+        self._check_batch(batch)
         values = {
             **facts(model),
             "runtime_version": options.runtime_version,
@@ -106,7 +116,9 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
             "batch_delay_us": options.batch_delay_us,
             "triton_inputs": [_tensor(spec, batch) for spec in version.inputs],
             "triton_outputs": [_tensor(spec, batch) for spec in version.outputs],
-            "gpu": [name for name in options.providers if name != "cpu"],
+            "gpu": gpu,
+            "tensorrt": _IMAGE if "tensorrt" in options.providers else None,
+            "allow_missing": options.allow_missing,
             "accelerator": self._accelerator(model) if "tensorrt" in options.providers else {},
             "threads": options.threads,
             "start": "600s" if "tensorrt" in options.providers else "30s",  # while engines are built
@@ -139,6 +151,19 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
                 raise ConfigError(
                     f"shapes.{name} has {len(profile.min)} dimensions, the input {len(known[name].shape)}.",
                     remedy="Correct 'shapes' of the target in deploy.yaml.",
+                )
+
+    def _check_batch(self, batch: int) -> None:
+        """Triton must form no batch that TensorRT's engine does not take: it would build another one then."""
+        if "tensorrt" not in self.chosen.providers:
+            return
+        for name, profile in self.chosen.shapes.items():
+            if profile.max[0] < batch:
+                raise ConfigError(
+                    f"max_batch is {batch}, but shapes.{name}.max ends at a batch of {profile.max[0]}.",
+                    why="Triton forms batches of max_batch; TensorRT's engine is made for those of 'shapes'.",
+                    remedy=f"Say 'max_batch: {profile.max[0]}' at the target in deploy.yaml (the default "
+                    "is 8), or a larger 'max'.",
                 )
 
     def _profiles(self) -> dict[str, str]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import pytest
 from pydantic import ValidationError
 
@@ -126,65 +124,6 @@ def test_no_two_jetpacks_with_other_libraries_share_a_jetson_linux() -> None:
         for other in JETPACKS.values():
             if set(board.l4t) & set(other.l4t):
                 assert (board.cuda, board.tensorrt) == (other.cuda, other.tensorrt), name
-
-
-def test_engines_are_built_where_tensorrt_is_and_nowhere_else(tiny: Any, tmp_path: Path) -> None:
-    """A stand-in for ONNX Runtime with TensorRT: it says that it has the provider, and runs on the CPU."""
-    tiny.export("jetson-ort", tmp_path / "out")
-    tiny.export("jetson-ort", tmp_path / "cpu", providers=["cpu"])
-
-    def engines(folder: str, **environment: str) -> Any:
-        argv = [sys.executable, "-B", "engines.py"]
-        told = {**os.environ, "SHIPWAY_ENGINES": str(tmp_path / "engines"), **environment}
-        done = subprocess.run(
-            argv, cwd=tmp_path / folder, env=told, capture_output=True, text=True, check=False
-        )
-        answer = json.loads(done.stdout)
-        assert done.returncode == (5 if "problem" in answer else 0)
-        return answer
-
-    assert engines("out") == {"built": False, "why": "this ONNX Runtime has no TensorRT"}
-    assert not (tmp_path / "engines").exists()
-    package = tmp_path / "python" / "onnxruntime"
-    (package / "capi").mkdir(parents=True)
-    (package / "capi" / "libonnxruntime_providers_tensorrt.so").touch()
-    (package / "__init__.py").write_text(STAND_IN)
-    here = {"PYTHONPATH": str(package.parent), "REAL": str(Path(onnxruntime.__file__).parents[1])}
-    assert engines("cpu", **here)["why"] == "TensorRT is not among the bundle's providers"
-    built = engines("out", **here)
-    assert (built["built"], built["provider"]) == (True, "TensorrtExecutionProvider")
-    assert list((tmp_path / "engines").glob("*/engine-2"))  # by the model's digest; run with two rows
-    assert "no memory left" in engines("out", **here, FAULT="no memory left")["problem"]
-
-
-STAND_IN = """
-import importlib.machinery, importlib.util, os, sys
-there = os.environ["REAL"] + "/onnxruntime"
-start = there + "/__init__.py"
-spec = importlib.util.spec_from_file_location("onnxruntime", start, submodule_search_locations=[there])
-real = importlib.util.module_from_spec(spec)
-sys.modules["onnxruntime"] = real
-spec.loader.exec_module(real)
-TRT = "TensorrtExecutionProvider"
-
-class Session(real.InferenceSession):
-    def __init__(self, graph, options, providers, **others):
-        if "FAULT" in os.environ:
-            raise RuntimeError(os.environ["FAULT"])
-        (self.name, self.options), *_ = providers
-        super().__init__(graph, options, providers=["CPUExecutionProvider"])
-
-    def get_providers(self):
-        return [self.name]
-
-    def run(self, names, inputs):
-        rows = len(next(iter(inputs.values())))
-        open(self.options["trt_engine_cache_path"] + "/engine-%d" % rows, "w").close()
-        return super().run(names, inputs)
-
-real.get_available_providers = lambda: [TRT, "CPUExecutionProvider"]
-real.InferenceSession = Session
-"""
 
 
 def test_the_jetpack_decides_runtime_and_limits(tiny: Any, tmp_path: Path) -> None:

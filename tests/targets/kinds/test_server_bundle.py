@@ -223,6 +223,41 @@ def test_shapes_that_do_not_fit_the_model_are_refused(tiny: Any, shapes: dict[st
         tiny.build("server-tensorrt", shapes=shapes)
 
 
+def test_a_batch_that_the_engine_does_not_take_is_refused(
+    tiny: Any, make_version: Callable[..., Any]
+) -> None:
+    shapes = {"x": {"min": [1, 4], "opt": [2, 4], "max": [4, 4]}}
+    with pytest.raises(
+        ConfigError, match=r"max_batch is 8, but shapes\.x\.max ends at a batch of 4"
+    ) as caught:
+        tiny.build("server-tensorrt", shapes=shapes)  # nobody said 8: it is the default
+    assert "'max_batch: 4'" in caught.value.remedy
+    tiny.build("server-tensorrt", shapes=shapes, max_batch=4)
+    tiny.build("server-tensorrt", shapes=shapes, providers=["cuda", "cpu"])  # no engine to be too small
+    make_version(batch=2).build("server-tensorrt", shapes=shapes)  # Triton does not batch this one
+
+
+@pytest.mark.parametrize(
+    ("providers", "package", "image"),
+    [
+        (["tensorrt", "cuda", "cpu"], "onnxruntime-gpu[cuda,cudnn]", "nvcr.io/nvidia/tensorrt:25.03-py3"),
+        (["cuda", "cpu"], "onnxruntime-gpu[cuda,cudnn]", "python:3.12-slim"),
+        (["cpu"], "onnxruntime", "python:3.12-slim"),
+    ],
+)
+def test_what_is_installed_fits_the_providers(
+    tiny: Any, tmp_path: Path, providers: list[str], package: str, image: str
+) -> None:
+    tiny.export("server-tensorrt", tmp_path / "out", providers=providers)
+    required = (tmp_path / "out" / "requirements.txt").read_text().splitlines()
+    assert [line for line in required if line.startswith("onnxruntime")] == [f"{package}==1.23.2"]
+    lines = (tmp_path / "out" / "Dockerfile").read_text().splitlines()
+    bases = dict(line.removeprefix("ARG ").split("=") for line in lines if line.startswith("ARG "))
+    (base,) = [line.removeprefix("FROM ") for line in lines if line.startswith("FROM ")]
+    assert bases.get("BASE", base) == image
+    assert base in ("${BASE}", image)
+
+
 @pytest.mark.parametrize(
     "profile",
     [

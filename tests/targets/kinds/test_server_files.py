@@ -118,6 +118,18 @@ def test_kserve_knows_every_field(bundle: Path, kserve_types: Callable[[str], di
     assert found == ["V1beta1PredictorSpec.contaners"]
 
 
+def test_triton_and_the_server_share_no_volume(bundle: Path) -> None:
+    """They are different users: whoever wrote there first would keep the other one out."""
+    document = yaml.safe_load((bundle / "compose.yaml").read_text())
+    named = {
+        name: {volume.split(":")[0] for volume in service["volumes"] if not volume.startswith(".")}
+        for name, service in document["services"].items()
+    }
+    assert all(named.values())
+    assert not named["server"] & named["triton"]
+    assert set().union(*named.values()) == set(document["volumes"])
+
+
 @pytest.mark.real
 def test_compose_reads_its_file(bundle: Path) -> None:
     """The program itself (Debian's docker-compose): it needs no Docker to read a file and to refuse it."""

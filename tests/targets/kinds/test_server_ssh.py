@@ -28,7 +28,7 @@ CONFIG = """
 project: swap
 store: made/store
 targets:
-  server: {{kind: server-tensorrt, providers: [cpu]}}
+  server: {{kind: server-tensorrt, providers: [tensorrt, cpu], allow_missing: true}}
 environments:
   prod:
     server: {{to: "ssh://{user}@127.0.0.1:{port}{root}", ssh: {{known_hosts: known_hosts, keys: [key]}}}}
@@ -65,7 +65,8 @@ def test_clients_of_a_server_on_a_host_see_no_failure(
         (tmp_path / "known_hosts").write_text(host.known(wire.port))
         text = CONFIG.format(user=USER, port=wire.port, root=root)
         project = load_text(text, tmp_path)
-        promote(project, ModelRef.parse("tiny/1"), "prod")
+        plan = promote(project, ModelRef.parse("tiny/1"), "prod").plan
+        assert "run python3 engines.py (have TensorRT build its engines)" in [str(t.step) for t in plan.tasks]
         server = serving(root / "current", "--root", root, "--follow", "0.05")
         with server as running_server, load_on(running_server) as traffic:
             traffic.wait_for("1")
