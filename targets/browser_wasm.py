@@ -99,8 +99,9 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
         return onnx_runtime(self.chosen.runtime_version, size=self.chosen.size_limit)
 
     def fingerprint(self) -> Sequence[Digest]:
-        """The runtime's files follow from the package's integrity, compressed copies from the library."""
-        copies = (squeeze.release(),) if self.chosen.brotli else ()
+        """The runtime's files follow from the package's integrity, copies from how they are made."""
+        qualities = (squeeze.CODE, squeeze.WEIGHTS) if self.chosen.brotli else ()
+        copies = map(squeeze.recipe, qualities)
         return tuple(Digest.of(text.encode()) for text in (self.chosen.runtime_integrity, *copies))
 
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
@@ -109,16 +110,25 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
         options, limits = self.chosen, self.limits()
         graph = place_model(model, out)
         place_proof(model, out)
-        with self._squeezed_model(model, out):
+        copies = 0
+        with self._squeezed_model(model, out) as pool:
             package = npm.tarball(
                 PACKAGE, options.runtime_version, options.runtime_integrity, options.runtime_tarball
             )
-            copies = 0
-            for name, content in npm.read_members(package, list(_RUNTIME)).items():
-                out.write(_RUNTIME[name], content)
-                if options.brotli and (copy := squeeze.copy(content, squeeze.CODE, keep=True)) is not None:
-                    out.write(f"{_RUNTIME[name]}.br", copy)
-                    copies += 1
+            content = {
+                _RUNTIME[name]: data for name, data in npm.read_members(package, list(_RUNTIME)).items()
+            }
+            squeezed = {
+                path: pool.submit(squeeze.copy, data, squeeze.CODE, keep=True)
+                for path, data in content.items()
+                if options.brotli
+            }
+            for path, data in content.items():
+                out.write(path, data)
+        for path, made in squeezed.items():
+            if (copy := made.result()) is not None:
+                out.write(f"{path}.br", copy)
+                copies += 1
         values = {
             **facts(model),
             "runtime_version": options.runtime_version,
@@ -148,14 +158,17 @@ class BrowserWasm(OnnxRuntimeKind[BrowserOptions]):
         return BundlePlan(graph, ("node", "check.mjs"), runtime)
 
     @contextlib.contextmanager
-    def _squeezed_model(self, model: VerifiedModel, out: BundleWriter) -> Iterator[None]:
-        """Compress the model's files while the block does something else, and add what is worth it."""
-        with tempfile.TemporaryDirectory(prefix="shipway-") as name, ThreadPoolExecutor(1) as pool:
+    def _squeezed_model(self, model: VerifiedModel, out: BundleWriter) -> Iterator[ThreadPoolExecutor]:
+        """Compress the model's files while the block does something else, and add what is worth it.
+
+        The block may have the same threads compress more: they are done when all is over.
+        """
+        with tempfile.TemporaryDirectory(prefix="shipway-") as name, ThreadPoolExecutor(2) as pool:
             copies = {
                 file: (path := Path(name, str(index)), pool.submit(_squeeze, out.open(file), path))
                 for index, file in enumerate(model.variant.files if self.chosen.brotli else ())
             }
-            yield
+            yield pool
             for file, (path, worth) in copies.items():
                 if worth.result():
                     out.add(f"{file.path}.br", path)
