@@ -9,6 +9,7 @@ the bytes of a file follow the request that announces them. Where things lie bel
 ``.shipway/live/<serial>-<digest>/``        ``pointer.json``, which says of what deployment the link is
 ``.shipway/staging/``                       releases being put together and being removed
 ``.shipway/uploads/<sha256>[...part]``      files that have arrived, or a part of one, by what is in them
+``.shipway/engines/<model>/``               TensorRT's engines, which a bundle's ``runner.py`` puts there
 ``.shipway/lock``                           held while a request changes something
 ==========================================  ==================================================================
 
