@@ -29,8 +29,12 @@ class FailedError(Exception):
 
 
 def run(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None) -> Run:
-    """Run ``command`` to its end. Raises FailedError with what it printed."""
+    """Run ``command`` to its end. Raises FailedError with what it printed.
+
+    What was written before is on disk first: no side pays for its set-up, or for what the other left.
+    """
     log = cwd / ".benchmark.log"
+    os.sync()
     with log.open("wb") as output:
         started = time.perf_counter()
         process = subprocess.Popen(

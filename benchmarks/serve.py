@@ -31,10 +31,14 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "demo"))
 import models  # noqa: E402
+from measure import FailedError  # noqa: E402
 
 CONNECTIONS = 2
 SECONDS = 1.0
+KEPT = 10  # one answer in so many is held against the loop's
+CLOSE = 1e-5  # of the output's scale
 X = np.random.default_rng(0).standard_normal((1, 3, 48, 320)).astype("<f4")
+OUTPUT = "fetch_name_0"
 TENSOR: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": list(X.shape)}
 CONFIG = """\
 project: serve
@@ -74,12 +78,16 @@ def served(folder: Path) -> Iterator[int]:
             child.terminate()
 
 
-def loop(folder: Path) -> Callable[[], float]:
-    """Runs a second of ONNX Runtime called in a loop, by the bundle's own runner."""
+def runner(folder: Path) -> Any:
+    """The bundle's own runner of its model."""
     sys.path.insert(0, str(folder))
     from runner import Model
 
-    model = Model(str(folder))
+    return Model(str(folder))
+
+
+def loop(model: Any) -> Callable[[], float]:
+    """Runs a second of ONNX Runtime called in a loop, by the bundle's own runner."""
 
     def rate() -> float:
         count, began = 0, time.perf_counter()
@@ -97,19 +105,40 @@ def request(as_json: bool) -> tuple[bytes, dict[str, str]]:
         body = json.dumps({"id": "1", "inputs": [{**TENSOR, "data": X.reshape(-1).tolist()}]}).encode()
         return body, {"Content-Type": "application/json"}
     tensor = {**TENSOR, "parameters": {"binary_data_size": X.nbytes}}
-    wanted = {"name": "fetch_name_0", "parameters": {"binary_data": True}}
+    wanted = {"name": OUTPUT, "parameters": {"binary_data": True}}
     head = json.dumps({"id": "1", "inputs": [tensor], "outputs": [wanted]}).encode()
     sizes = {"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"}
     return head + X.tobytes(), sizes
 
 
-def clients(port: int, as_json: bool = False) -> Callable[[], float]:
-    """Answers a second that a server gives; one that is no 200 ends the benchmark."""
+def decoded(content: bytes, header: str | None) -> np.ndarray[Any, Any]:
+    """An answer's output. ``header``: its Inference-Header-Content-Length, where tensors came as bytes."""
+    head = json.loads(content[: int(header)] if header else content)
+    (output,) = head["outputs"]
+    values = np.frombuffer(content[int(header) :], "<f4") if header else np.array(output["data"], "<f4")
+    return values.reshape(output["shape"])
+
+
+def wrong(content: bytes, header: str | None, right: np.ndarray[Any, Any]) -> str:
+    """What is wrong with an answer's numbers, or nothing: two runs of a model may differ by a rounding."""
+    found = decoded(content, header)
+    if found.shape != right.shape:
+        return f"an output of shape {found.shape}, not {right.shape}"
+    gap = float(np.abs(found - right).max())
+    return "" if gap <= CLOSE * float(np.abs(right).max()) else f"numbers that are off by {gap:.2g}"
+
+
+def clients(port: int, right: np.ndarray[Any, Any], as_json: bool = False) -> Callable[[], float]:
+    """Answers a second that a server gives; one that is no 200, or not ``right``, raises FailedError.
+
+    One answer in ``KEPT`` is held against ``right``, when the clock has stopped.
+    """
     body, headers = request(as_json)
 
     def rate() -> float:
         counts = [0] * CONNECTIONS
         failures: list[str] = []
+        kept: list[tuple[bytes, str | None]] = []
         began = time.perf_counter()
 
         def ask(number: int) -> None:
@@ -120,6 +149,8 @@ def clients(port: int, as_json: bool = False) -> Callable[[], float]:
                 content = answer.read()
                 if answer.status != 200:
                     failures.append(f"{answer.status}: {content[:300]!r}")
+                elif counts[number] % KEPT == 0:
+                    kept.append((content, answer.headers["Inference-Header-Content-Length"]))
                 counts[number] += 1
             connection.close()
 
@@ -128,9 +159,13 @@ def clients(port: int, as_json: bool = False) -> Callable[[], float]:
             thread.start()
         for thread in threads:
             thread.join()
+        took = time.perf_counter() - began
+        failures += [said for one in kept if (said := wrong(*one, right))]
         if failures:
-            sys.exit(f"port {port} answered {failures[0]}")
-        return sum(counts) / (time.perf_counter() - began)
+            raise FailedError(f"port {port} answered {failures[0]}")
+        if not kept:
+            raise FailedError(f"port {port} gave no answer in {SECONDS:g} s")
+        return sum(counts) / took
 
     return rate
 
@@ -145,13 +180,14 @@ def main() -> None:
     os.environ["SHIPWAY_MIRROR"] = "off"
     with tempfile.TemporaryDirectory(prefix="shipway-serve-") as name:
         folder = arguments.bundle or bundle(Path(name), arguments.threads)
-        baseline = loop(folder)
+        model = runner(folder)
+        baseline, right = loop(model), np.asarray(model.run({"x": X})[OUTPUT])
         with served(folder) as port:
-            subjects = {"shipway": clients(port)}
+            subjects = {"shipway": clients(port, right)}
             for given in arguments.against:
                 label, _, where = given.partition("=")
                 number, _, form = where.partition("/")
-                subjects[label] = clients(int(number), form == "json")
+                subjects[label] = clients(int(number), right, form == "json")
             for rate in (baseline, *subjects.values()):
                 rate()
             loops: list[float] = []
