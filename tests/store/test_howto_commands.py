@@ -16,18 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import mlflow_parts as parts
-import onnx
 import pytest
 import yaml
-from onnx import TensorProto, helper, numpy_helper
-
-ROOT = Path(__file__).resolve().parents[2]
-HOW_TO = ROOT / "docs" / "how-to"
-
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Each fenced block of a page: what follows the opening fence, and the text."""
-    return re.findall(r"^```(.*)\n((?:.*\n)*?)```$", (HOW_TO / page).read_text(), re.MULTILINE)
+from howto import ROOT, blocks, file_named, run, write_models
 
 
 def instead(text: str, names: Mapping[str, str]) -> str:
@@ -39,43 +30,11 @@ def instead(text: str, names: Mapping[str, str]) -> str:
     return text
 
 
-def file_named(page: str, name: str) -> str:
-    """The block that begins with ``# name``."""
-    (found,) = [text for _, text in blocks(page) if text.startswith(f"# {name}\n")]
-    return found
-
-
-def run(script: str, folder: Path, **more: str) -> str:
-    """What a shell script says on stdout; it must end well, each of its lines too."""
-    bin = str(Path(sys.executable).parent)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env={**os.environ, "PATH": f"{bin}:{os.environ['PATH']}", **more},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with ``model.onnx``, ``better.onnx`` and ``models/ocr-rec/model.onnx``."""
+    """A working folder with the models of ``write_models``."""
     monkeypatch.setenv("SHIPWAY_MIRROR", "off")
-    (tmp_path / "models/ocr-rec").mkdir(parents=True)
-    for number, name in enumerate(("model.onnx", "better.onnx", "models/ocr-rec/model.onnx")):
-        scale = numpy_helper.from_array(onnx.numpy_helper.np.float32([number + 1]), "scale")
-        graph = helper.make_graph(
-            [helper.make_node("Mul", ["x", "scale"], ["y"])],
-            "net",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
-            [scale],
-        )
-        opset = [helper.make_opsetid("", 17)]
-        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / name)
+    write_models(tmp_path)
     return tmp_path
 
 
