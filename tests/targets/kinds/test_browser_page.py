@@ -194,6 +194,61 @@ def test_a_page_follows_promotions_and_rollbacks_and_works_without_a_network(
     np.testing.assert_allclose(seen["y"], expected[1], rtol=1e-6)
 
 
+def test_a_release_that_cannot_be_loaded_leaves_the_one_before(
+    tiny: Any, make_version: Callable[..., Any], site: Site, page: Page
+) -> None:
+    (site.root / "app.html").write_text("<!doctype html><title>An app</title>")
+    first, second = site.release(tiny), site.release(make_version(version=2))
+    shutil.copy(site.root / "releases" / first.release_id / "sw.js", site.root / "sw.js")
+
+    def visit() -> Any:
+        page.goto(f"{site.url}/app.html")
+        return page.evaluate(FOLLOW, [first.release_id, [1, 2, 3, 4]])
+
+    site.point(first, 1)
+    before = visit()
+    site.point(second, 2)
+    folder = site.root / "releases" / second.release_id
+    manifest = (folder / "bundle.json").read_bytes()
+    (folder / "bundle.json").write_bytes(b"<!doctype html>")  # what many hosts answer for what is not there
+    seen = visit()
+    assert (seen["version"], seen["pointer"]["serial"], seen["y"]) == (1, 1, before["y"])
+    assert seen["stale"].startswith("serial 2 can't be loaded: Unexpected token '<'")
+    (folder / "bundle.json").write_bytes(manifest)
+    seen = visit()
+    assert (seen["version"], seen["pointer"]["serial"], seen["stale"]) == (2, 2, "")
+
+
+def test_halves_are_bits_whatever_the_browser_has(tiny: Any, site: Site, page: Page, tmp_path: Path) -> None:
+    """The runtime gives a Float16Array where there is one."""
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["n"]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", sides[:1], sides[1:])
+    path = tmp_path / "model.onnx"
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    x = np.array([0.1, -2.5, 1000], np.float16)
+
+    def put(name: str, source: Path) -> File:
+        return File(name, tiny.store.add_file(source), source.stat().st_size)
+
+    slices = golden.write(tmp_path / "golden", {"x": x}, ["y"], [x])
+    tiny.version = dataclasses.replace(
+        tiny.version,
+        inputs=(TensorSpec("x", "float16", ("n",)),),
+        outputs=(TensorSpec("y", "float16", ("n",)),),
+        variants=(Variant("fp32", (put("model.onnx", path),)),),
+        golden=tuple(put(f"golden/{one.name}", one) for one in slices),
+    )
+    page.goto(site.page(site.release(tiny)))
+    report = report_of(page)
+    assert (report["passed"], report["max_abs"]) == (True, 0)
+    program = """async () => {
+      const model = await (await import("./model.js")).load();
+      const { y } = await model.run({ x: { data: new Uint16Array([0x3c00, 0xc000]), dims: [2] } });
+      return [y.data.constructor.name, ...y.data];
+    }"""
+    assert page.evaluate(program) == ["Uint16Array", 0x3C00, 0xC000]
+
+
 def test_an_input_of_one_s_own_as_json(tiny: Any, site: Site, page: Page) -> None:
     page.goto(site.page(site.release(tiny)))
     report_of(page)
