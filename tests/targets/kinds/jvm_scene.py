@@ -60,7 +60,7 @@ def compiled(bundle: Path, classes: Path) -> Kotlin:
 
 
 def shrunk(wrapper: Kotlin, out: Path, *rules: Path) -> Kotlin:
-    """The wrapper and ONNX Runtime's classes without what is not called, the rest renamed: a release build."""
+    """The wrapper and ONNX Runtime's classes shrunk and renamed, as in a release build."""
     modules = Path(shutil.which("java") or "java").resolve().parents[1] / "jmods"
     inputs = [str(wrapper.classes), f"{path_of(RUNTIME)}(**.class)"]
     libraries = [

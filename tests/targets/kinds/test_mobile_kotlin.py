@@ -266,3 +266,53 @@ def test_a_model_damaged_on_the_phone_is_not_used_and_comes_again(
         "bundle.json",
         "model.onnx",
     ]
+
+
+def test_of_two_updates_at_once_one_stands_back(phone: Phone, versions: tuple[Any, Any]) -> None:
+    first, second = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    phone.shop.point(second, 2)
+    phone.shop.faults = {"model.onnx": "stall"}  # so that the other one comes while this one is at it
+    said = phone.kotlin("together", phone.url, phone.folder, 3000, 60_000)
+    assert said[0] == "another update is running"
+    assert "timed out" in said[1]
+    phone.shop.faults = {}
+    assert phone.update()["now"]["version"] == 2
+
+
+def test_what_came_in_vain_does_not_pile_up(
+    phone: Phone, versions: tuple[Any, Any], make_version: Callable[..., Any]
+) -> None:
+    first, second = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    for serial in (2, 3, 4):
+        wrong = make_version(version=serial, weights=OTHER * np.float32(serial), golden_weights=OTHER)
+        phone.shop.point(refused := phone.shop.release(wrong), serial)
+        assert "numbers are wrong" in phone.update()["why"]
+    kept = {path.name for path in (phone.folder / "releases").iterdir()}
+    assert kept == {first.digest.hex, refused.digest.hex}
+    phone.update()  # it is tried again, and not downloaded again
+    assert phone.shop.asked == ["/current.json"]
+    phone.shop.point(second, 5)
+    phone.shop.faults = {"model.onnx": "truncate"}
+    phone.update()
+    assert (phone.folder / "coming").is_dir()
+    phone.shop.point(first, 6)
+    assert phone.update()["how"] == "unchanged"
+    assert not (phone.folder / "coming").exists()
+
+
+def test_the_app_s_own_model_is_unpacked_and_an_older_app_s_removed(
+    kotlin: Kotlin, make_in: Callable[..., Any], tmp_path: Path
+) -> None:
+    made = make_in(tmp_path / "made")
+    made.export("mobile-ort", tmp_path / "out")
+    (tmp_path / "app" / "older").mkdir(parents=True)
+    (tmp_path / "app" / "older" / "model.onnx").write_bytes(b"older")
+    graph = Path(kotlin("unpack", tmp_path / "app", tmp_path / "out"))
+    assert graph.read_bytes() == (tmp_path / "out" / "model.onnx").read_bytes()
+    assert list((tmp_path / "app").iterdir()) == [graph.parent]
+    (tmp_path / "out" / "model.onnx").unlink()
+    assert Path(kotlin("unpack", tmp_path / "app", tmp_path / "out")) == graph  # once is enough

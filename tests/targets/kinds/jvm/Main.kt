@@ -14,6 +14,7 @@ import shipway.model.Release
 import shipway.model.Tensor
 import shipway.model.Update
 import shipway.model.Updater
+import shipway.model.unpacked
 
 fun main(arguments: Array<String>) {
     when (arguments[0]) {
@@ -22,6 +23,8 @@ fun main(arguments: Array<String>) {
         "run" -> run(File(arguments[1]), File(arguments[2]), arguments[3], File(arguments[4]), arguments.drop(5).map { it.toLong() })
         "misuse" -> misuse(File(arguments[1]))
         "update" -> update(URI(arguments[1]), File(arguments[2]), arguments[3].toInt(), arguments[4].toLong())
+        "together" -> together(URI(arguments[1]), File(arguments[2]), arguments[3].toInt(), arguments[4].toLong())
+        "unpack" -> println(quoted(unpacked(File(arguments[1])) { File(arguments[2], it).inputStream() }.path))
         else -> exitProcess(2)
     }
 }
@@ -68,6 +71,19 @@ fun update(pointer: URI, folder: File, patience: Int, deadline: Long) {
         is Update.Kept -> "kept" to update.why
     }
     println("{\"how\": \"$how\", \"why\": ${quoted(why)}, \"now\": ${updater.installed()?.let { works(it) } ?: "null"}}")
+}
+
+/** Two updaters of one folder at once; what each has to say. */
+fun together(pointer: URI, folder: File, patience: Int, deadline: Long) {
+    val said = java.util.concurrent.ConcurrentLinkedQueue<String>()
+    val both = List(2) {
+        kotlin.concurrent.thread {
+            val update = Updater(pointer, folder, patience, deadline).update()
+            said += if (update is Update.Kept) update.why else update::class.simpleName!!
+        }
+    }
+    both.forEach { it.join() }
+    println(said.joinToString(", ", "[", "]") { quoted(it) })
 }
 
 /** The release in use, proven by its golden check. */
