@@ -23,6 +23,7 @@ from shipway.targets.parts import (
     python_runtime,
     tensorrt_options,
 )
+from shipway.targets.profiles import Shapes, check_shapes, profile_options
 from shipway.targets.render import label
 
 _OVERHEAD = 3  # a session holds the graph, its optimised copy and the activations
@@ -38,6 +39,7 @@ class JetsonOptions(TargetOptions):
     allow_missing: bool = Field(
         False, description="true: the model may run without those of 'providers' that the host has not"
     )
+    shapes: Shapes = Field({})
     threads: Threads = Field(0, description="CPU threads of one run; 0: as many as there are cores")
     workspace: Size = Field(2**28, description="memory that TensorRT may use to build an engine")
     memory: Size = Field(2 * 2**30, description="memory that the service may use")
@@ -84,6 +86,7 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
 
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
         options, board = self.chosen, self._board
+        check_shapes(options.shapes, model.version.inputs)
         graph = place_model(model, out)
         place_python_server(model, out, "onnxruntime-gpu", board.onnxruntime)
         values: dict[str, Any] = {
@@ -113,13 +116,14 @@ class JetsonOrt(OnnxRuntimeKind[JetsonOptions]):
         place_engines(out, options.providers)
         for name in (PREFLIGHT, "shipway.service", "README.md"):
             out.render(name, name, **values)
+        tensorrt = tensorrt_options(model.variant.precision, options.workspace)
         runtime = python_runtime(
             self.limits(),
             board.onnxruntime,
             options.providers,
             allow_missing=options.allow_missing,
             threads=options.threads,
-            provider_options={"tensorrt": tensorrt_options(model.variant.precision, options.workspace)},
+            provider_options={"tensorrt": {**tensorrt, **profile_options(options.shapes)}},
         )
         board_has = {"jetpack": options.jetpack, "python": options.python}
         return BundlePlan(graph, ("python3", "check.py"), {**runtime, **board_has})

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from shipway.registry.errors import ConfigError
 from shipway.registry.nouns import Json, TensorSpec
@@ -31,8 +31,7 @@ from shipway.targets.parts import (
     python_runtime,
     tensorrt_options,
 )
-
-Shape = tuple[Annotated[int, Field(ge=1)], ...]
+from shipway.targets.profiles import Shapes, check_shapes, profile_options
 
 _IMAGE = "nvcr.io/nvidia/tensorrt:25.03-py3"
 """TensorRT 10.9, CUDA 12.8 and Python 3.12: what onnxruntime-gpu 1.22 and 1.23 of PyPI are made for.
@@ -50,26 +49,6 @@ _TYPES = {
 }
 
 
-class Profile(BaseModel):
-    """Shapes of one input that TensorRT makes its engine for: smallest, usual and largest, of one rank."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    min: Shape
-    opt: Shape
-    max: Shape
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Profile:
-        if not len(self.min) == len(self.opt) == len(self.max):
-            raise ValueError("min, opt and max must have as many dimensions as each other")
-        if not all(
-            low <= usual <= high for low, usual, high in zip(self.min, self.opt, self.max, strict=True)
-        ):
-            raise ValueError("each dimension must rise from min over opt to max")
-        return self
-
-
 class ServerOptions(TargetOptions):
     """Options of ``server-tensorrt``."""
 
@@ -79,9 +58,7 @@ class ServerOptions(TargetOptions):
     allow_missing: bool = Field(
         False, description="true: the model may run without those of 'providers' that the host has not"
     )
-    shapes: dict[str, Profile] = Field(
-        {}, description="min, opt and max shape of dynamic inputs, for TensorRT"
-    )
+    shapes: Shapes = Field({})
     max_batch: int = Field(8, ge=0, description="largest batch that Triton forms; 0: none")
     batch_delay_us: int = Field(1000, ge=0, description="how long Triton waits to fill a batch")
     workspace: Size = Field(2**30, description="GPU memory that TensorRT may use to build an engine")
@@ -100,7 +77,7 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
 
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
         options, version = self.chosen, model.version
-        self._check_shapes(version.inputs)
+        check_shapes(options.shapes, version.inputs)
         folder = f"models/{version.name}"
         graph = place_model(model, out, f"{folder}/{version.version}/")
         gpu = [name for name in options.providers if name != "cpu"]
@@ -134,24 +111,9 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
             options.providers,
             allow_missing=options.allow_missing,
             threads=options.threads,
-            provider_options={"tensorrt": {**tensorrt, **self._profiles()}},
+            provider_options={"tensorrt": {**tensorrt, **profile_options(options.shapes)}},
         )
         return BundlePlan(graph, ("python3", "check.py"), runtime)
-
-    def _check_shapes(self, inputs: tuple[TensorSpec, ...]) -> None:
-        known = {spec.name: spec for spec in inputs}
-        for name, profile in self.chosen.shapes.items():
-            if name not in known:
-                raise ConfigError(
-                    f"shapes: the model has no input {name!r}.",
-                    why=f"Its inputs are {', '.join(sorted(known))}.",
-                    remedy="Correct 'shapes' of the target in deploy.yaml.",
-                )
-            if len(profile.min) != len(known[name].shape):
-                raise ConfigError(
-                    f"shapes.{name} has {len(profile.min)} dimensions, the input {len(known[name].shape)}.",
-                    remedy="Correct 'shapes' of the target in deploy.yaml.",
-                )
 
     def _check_batch(self, batch: int) -> None:
         """Triton must form no batch that TensorRT's engine does not take: it would build another one then."""
@@ -166,24 +128,13 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
                     "is 8), or a larger 'max'.",
                 )
 
-    def _profiles(self) -> dict[str, str]:
-        """``x:1x3x48x32,y:...`` for each of min, opt and max, as both Triton and ONNX Runtime want them."""
-        return {
-            f"trt_profile_{bound}_shapes": ",".join(
-                f"{name}:{'x'.join(map(str, getattr(profile, bound)))}"
-                for name, profile in sorted(self.chosen.shapes.items())
-            )
-            for bound in ("min", "opt", "max")
-            if self.chosen.shapes
-        }
-
     def _accelerator(self, model: VerifiedModel) -> dict[str, str]:
         return {
             "precision_mode": model.variant.precision.upper(),
             "max_workspace_size_bytes": str(self.chosen.workspace),
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": f"/engines/{model.version.digest.hex[:16]}",
-            **self._profiles(),
+            **profile_options(self.chosen.shapes),
         }
 
 

@@ -171,6 +171,25 @@ def test_all_that_runs_on_the_board_runs_on_one_python(tiny: Any, tmp_path: Path
             JetsonOptions.model_validate({"python": bad})
 
 
+def test_shapes_go_to_tensorrt(tiny: Any) -> None:
+    shapes = {"x": {"min": [1, 4], "opt": [2, 4], "max": [8, 4]}}
+    tensorrt, *others = tiny.build("jetson-ort", shapes=shapes).runtime["providers"]
+    assert {key: value for key, value in tensorrt["options"].items() if "profile" in key} == {
+        "trt_profile_min_shapes": "x:1x4",
+        "trt_profile_opt_shapes": "x:2x4",
+        "trt_profile_max_shapes": "x:8x4",
+    }
+    assert [other["options"] for other in others] == [{}, {}]
+    plain = tiny.build("jetson-ort").runtime["providers"][0]["options"]
+    assert not any("profile" in key for key in plain)
+    for wrong in (
+        {"x": {"min": [2], "opt": [1], "max": [2]}},
+        {"x": {"min": [1], "opt": [1, 1], "max": [1]}},
+    ):
+        with pytest.raises(ValidationError):
+            JetsonOptions.model_validate({"shapes": wrong})
+
+
 @pytest.mark.real
 def test_systemd_knows_every_line_of_the_unit(tiny: Any, tmp_path: Path) -> None:
     """Debian's systemd 252, which needs not run; a board with JetPack 5 has 245, one with 6 has 249."""

@@ -211,6 +211,7 @@ def test_triton_does_not_batch_a_fixed_model(make_version: Callable[..., Any], t
     assert "tensorrt" not in config
 
 
+@pytest.mark.parametrize("kind", ["server-tensorrt", "jetson-ort"])
 @pytest.mark.parametrize(
     "shapes",
     [
@@ -218,9 +219,9 @@ def test_triton_does_not_batch_a_fixed_model(make_version: Callable[..., Any], t
         {"x": {"min": [1], "opt": [1], "max": [1]}},
     ],
 )
-def test_shapes_that_do_not_fit_the_model_are_refused(tiny: Any, shapes: dict[str, Any]) -> None:
+def test_shapes_that_do_not_fit_the_model_are_refused(kind: str, tiny: Any, shapes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="shapes"):
-        tiny.build("server-tensorrt", shapes=shapes)
+        tiny.build(kind, shapes=shapes)
 
 
 def test_a_batch_that_the_engine_does_not_take_is_refused(
