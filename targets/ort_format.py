@@ -10,13 +10,15 @@ one store gives one bundle anyway.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from shipway.registry import files
-from shipway.registry.errors import ConfigError, ConversionError
+from shipway.registry.errors import ConfigError, ConversionError, VerificationError
+from shipway.registry.nouns import Tolerance
 
 _TIMEOUT = 600.0  # seconds
 # ADDR_NO_RANDOMIZE of personality(2). Where it is not allowed, the order is left to chance.
@@ -25,6 +27,19 @@ import ctypes, os, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).personality(0x0040000)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+# One thread, as where the version's numbers were measured.
+_MEASURE = """
+import json, os, sys
+sys.path.insert(0, os.getcwd())
+import onnxruntime
+import golden
+options = onnxruntime.SessionOptions()
+options.log_severity_level, options.intra_op_num_threads = 4, 1
+session = onnxruntime.InferenceSession("model.ort", options, providers=["CPUExecutionProvider"])
+names = [output.name for output in session.get_outputs()]
+run = lambda inputs: dict(zip(names, session.run(None, inputs)))
+print(json.dumps(golden.compare(run, "golden", json.loads(sys.argv[1]))))
 """
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
@@ -78,6 +93,47 @@ def convert(graph: Mapping[str, Path]) -> tuple[bytes, str]:
             )
         config = next((home / "out").glob("*.config")).read_text("utf-8")
         return made[0].read_bytes(), "".join(_lines(config))
+
+
+def require_right(
+    content: bytes, judge: Path, golden: Mapping[str, Path], tolerance: Tolerance, name: str
+) -> None:
+    """Run the ``.ort`` file of the version ``name`` on the golden slice, in a child.
+
+    ``judge`` is a bundle's ``golden.py``, ``golden`` the slice's files by their paths. Raises
+    VerificationError where the numbers are not within ``tolerance``.
+    """
+    from shipway.registry import process
+
+    with tempfile.TemporaryDirectory(prefix="shipway-ort-") as folder:
+        home = Path(folder)
+        (home / "model.ort").write_bytes(content)
+        for path, source in {"golden.py": judge, **golden}.items():
+            (home / path).parent.mkdir(exist_ok=True)
+            files.link_or_copy(source, home / path)
+        argv = [sys.executable, "-c", _MEASURE, json.dumps(tolerance.to_json())]
+        done = process.run(argv, cwd=home, env={"ORT_DISABLE_TELEMETRY": "1"}, timeout=_TIMEOUT)
+    found = json.loads(done.stdout) if done.code == 0 else None
+    if found is not None and found["passed"]:
+        return
+    last = (done.stderr.strip() or f"It ended with code {done.code}.").splitlines()[-1]
+    why = "It took too long to run." if done.timed_out else last[:800]
+    if found is not None:
+        worst = [output for output in found["outputs"] if not output["passed"]]
+        why = "\n".join(
+            f"{output['name']}: max_abs {_told(output['max_abs'])}, of a scale of {output['scale']:.3g}"
+            for output in worst
+        )
+    raise VerificationError(
+        f"The .ort form of {name} does not give the right numbers.",
+        why=why,
+        remedy="ONNX Runtime optimises a model that it writes in its own format. Use format: onnx, which is "
+        "what was measured when the version was registered.",
+    )
+
+
+def _told(error: float | None) -> str:
+    return "not a number" if error is None else f"{error:.3g}"
 
 
 def _lines(config: str) -> list[str]:

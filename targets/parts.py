@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from shipway.registry.nouns import Digest, Json, TensorSpec
+from shipway.registry.nouns import Digest, File, Json, TensorSpec
 from shipway.targets.base import BundleWriter, OnnxInfo, RuntimeLimits, TargetOptions, VerifiedModel
 from shipway.targets.limits import check_limits, numpy_beside
 from shipway.targets.render import label
@@ -79,16 +79,18 @@ def python_requirements(package: str, version: str, *more: str) -> list[str]:
 
 def place_python_runner(
     model: VerifiedModel, out: BundleWriter, package: str, version: str, *more: str
-) -> None:
+) -> File:
     """Add ``runner.py``, ``golden.py``, ``check.py`` and ``requirements.txt`` beside ``bundle.json``.
 
-    The arguments after ``out`` are those of ``python_requirements``.
+    The arguments after ``out`` are those of ``python_requirements``. Returns ``golden.py``, which judges.
     """
     place_proof(model, out)
-    for name in ("runner.py", "golden.py", "check.py"):
+    for name in ("runner.py", "check.py"):
         out.render(name, name)
+    judge = out.render("golden.py", "golden.py")
     requirements = python_requirements(package, version, *more)
     out.render("requirements.txt", "requirements.txt", requirements=requirements)
+    return judge
 
 
 def place_python_server(model: VerifiedModel, out: BundleWriter, package: str, version: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 
-from shipway.registry.errors import ConfigError
+from shipway.registry.errors import ConfigError, VerificationError
 from shipway.registry.nouns import File, Variant
 from shipway.targets import onnx_wire, ort_format
 from shipway.targets.mobile_ort import MobileOptions
@@ -117,6 +117,38 @@ def test_the_runtime_s_own_format_runs_and_lists_its_operators(
     done = run_check(tmp_path / "out", manifest)
     assert done.code == 0, done.stdout
     assert json.loads(done.stdout)["max_abs"] <= 1e-6
+
+
+def test_the_runtime_s_own_format_is_measured_before_it_is_shipped(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    version = metadata.version("onnxruntime")
+    convert = ort_format.convert
+
+    def shifted(graph: Any) -> tuple[bytes, str]:
+        """What an optimisation that is wrong by 1e-3 would write."""
+        model = onnx.load(str(next(iter(graph.values()))))
+        output = model.graph.output[0].name
+        for node in model.graph.node:
+            for index, name in enumerate(node.output):
+                if name == output:
+                    node.output[index] = "unshifted"
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(1e-3, np.float32), "shift"))
+        model.graph.node.append(helper.make_node("Add", ["unshifted", "shift"], [output]))
+        onnx.save_model(model, tmp_path / "model.onnx")
+        return convert({"model.onnx": tmp_path / "model.onnx"})
+
+    def broken(graph: Any) -> tuple[bytes, str]:
+        return convert(graph)[0][:-400], ""
+
+    for wrong, says in ((shifted, "max_abs 0.001"), (broken, "ORT model verification failed")):
+        monkeypatch.setattr(ort_format, "convert", wrong)
+        with pytest.raises(VerificationError, match="does not give the right numbers") as caught:
+            tiny.build("mobile-ort", format="ort", runtime_version=version)
+        assert says in caught.value.why
+        assert "format: onnx" in caught.value.remedy
+    monkeypatch.setattr(ort_format, "convert", convert)
+    assert tiny.build("mobile-ort", format="ort", runtime_version=version).graph == "model.ort"
 
 
 def test_the_runtime_s_own_format_is_the_same_each_time(tmp_path: Path) -> None:
