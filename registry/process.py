@@ -33,6 +33,7 @@ from shipway.registry.nouns import Json
 _TAIL = 4000  # characters of a worker's stderr that are kept for messages
 _LINES = 20  # of a command's output that a message repeats
 _UNANSWERED = "unanswered"  # marks a request whose answer nobody waits for
+OFFLINE = Path(__file__).with_name("offline.py")
 _PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 
 
@@ -88,14 +89,17 @@ def run(
     timeout: float | None = None,
     memory: int | None = None,
     stdin: bytes = b"",
+    offline: bool = False,
 ) -> Finished:
     """Run a command on ``stdin`` with captured output; never raises for what the command does.
 
     ``timeout`` in seconds; ``memory`` in bytes limits the address space (Linux). ``env`` adds to the
-    environment. Raises OSError where the program can't be started.
+    environment. ``offline`` cuts it off the network where the kernel allows that; then ``argv`` starts with a
+    path. Raises OSError where the program can't be started.
     """
     began = time.monotonic()
     source = subprocess.PIPE if stdin else subprocess.DEVNULL
+    argv = _cut_off(argv) if offline else argv
     child = _start(argv, cwd=cwd, env=env, memory=memory, stdin=source, stderr=subprocess.PIPE)
     timed_out = False
     try:
@@ -114,7 +118,8 @@ class Worker:
     """A child ``python -m MODULE`` whose module calls ``serve``. Use it as a context manager.
 
     The child starts importing at once; ``ask`` sends one request and waits for its answer. ``grace`` is how
-    many seconds the child gets, after SIGTERM, to undo what it was doing when its parent fails.
+    many seconds the child gets, after SIGTERM, to undo what it was doing when its parent fails. ``offline``
+    is that of ``run``.
     """
 
     def __init__(
@@ -125,11 +130,13 @@ class Worker:
         env: Mapping[str, str] | None = None,
         memory: int | None = None,
         grace: float = 0.0,
+        offline: bool = False,
     ) -> None:
         self._grace = grace
         # A file, not a pipe: a talkative library can't block on a parent that is not reading.
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         argv = [sys.executable, "-m", module]
+        argv = _cut_off(argv) if offline else argv
         try:
             self._child = _start(
                 argv, cwd=cwd, env=env, memory=memory, stdin=subprocess.PIPE, stderr=self._log
@@ -304,6 +311,11 @@ class _Alarm:
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _cut_off(argv: Sequence[str]) -> list[str]:
+    """The command without a network, where there can be one without."""
+    return [sys.executable, "-I", "-S", str(OFFLINE), *argv]
 
 
 def _start(

@@ -71,7 +71,7 @@ class Quantiser:
         given = [[str(file), list(case)] for file, case in zip(files, cases, strict=True)]
         env = {"TMPDIR": str(place), **running.heap()}
         try:
-            with Worker(WORKER, cwd=place, env=env, memory=self.memory) as worker:
+            with Worker(WORKER, cwd=place, env=env, memory=self.memory, offline=True) as worker:
                 return worker.ask({**request, "cases": given}, timeout=self.timeout)
         except WorkerError as error:
             why = running.explain(error, self.memory)

@@ -218,6 +218,7 @@ def _alone(
         env={"TMPDIR": str(folder), "HOME": str(folder)},
         timeout=timeout,
         memory=memory,
+        offline=True,
     )
     log = done.stdout + done.stderr
     if done.timed_out:

@@ -69,7 +69,7 @@ def doctor(
     With ``prepare`` toolchains of their own environment are made first, while there is a network.
     """
     findings = [Finding("python", "ok", platform.python_version(), "everything")]
-    findings += [*_packages(), _toolchain(toolchains.ALONE.name, prepare)]
+    findings += [*_packages(), _toolchain(toolchains.ALONE.name, prepare), isolation()]
     for program, use, remedy in _PROGRAMS:
         found = process.find(program)
         findings.append(
@@ -116,6 +116,17 @@ def _toolchain(name: str, prepare: bool) -> Finding:
         )
         return Finding(name, "missing", "not prepared yet", use, remedy)
     return Finding(name, "ok", str(python.parent.parent), use)
+
+
+def isolation() -> Finding:
+    """Whether the kernel lets this user take the network from a child: one that tries it tells."""
+    name, use = "network cut-off", "converters that can't reach the network"
+    done = process.run([sys.executable, "-I", "-S", str(process.OFFLINE)], timeout=20)
+    if done.code == 0:
+        return Finding(name, "ok", "each in a network namespace of its own", use)
+    detail = "converters keep the network, which they are told not to use"
+    remedy = "Nothing to do, or: Linux with unprivileged user namespaces, in a container that allows them."
+    return Finding(name, "missing", detail, use, remedy)
 
 
 def _store(project: Project) -> Finding:

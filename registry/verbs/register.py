@@ -138,7 +138,7 @@ def _paddle(wish: Wish, work: Path) -> Bench:
     # Paddle makes folders in its user's home when it is imported.
     env = {**_scratch(place), "HOME": str(place), **running.heap(), **openmp.environment(place)}
     memory = running.memory_limit(wish.config.memory)
-    return Bench(lambda: Worker(toolchains.PAIR.worker, cwd=place, env=env, memory=memory))
+    return Bench(lambda: Worker(toolchains.PAIR.worker, cwd=place, env=env, memory=memory, offline=True))
 
 
 def _keep(

@@ -24,6 +24,7 @@ from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 from shipway.registry.convert import environment, toolchains
 from shipway.registry.errors import ConversionError, DeliveryError, ShipwayError, VerificationError
+from shipway.registry.verbs import doctor
 from shipway.registry.verbs.register import register
 
 Build = Callable[..., onnx.ModelProto]
@@ -139,6 +140,14 @@ def test_a_full_disk_is_no_fault_of_a_toolchain(
 def test_a_converters_words_come_without_its_loggers(tmp_path: Path, scratch: Path) -> None:
     error = refused(project(tmp_path), given(tmp_path / "given", "logged"), scratch)
     assert error.why == "Unsupported: fancy_conv"
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_converter_is_cut_off_the_network_where_the_kernel_allows_it(tmp_path: Path, scratch: Path) -> None:
+    error = refused(project(tmp_path), given(tmp_path / "given", "where"), scratch)
+    assert "RuntimeError: net:[" in error.why
+    here = str(Path("/proc/self/ns/net").readlink())
+    assert (here not in error.why) == (doctor.isolation().state == "ok")
 
 
 STAND_IN = """#!{python}

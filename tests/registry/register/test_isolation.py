@@ -6,9 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+
+from shipway.registry.convert import environment, toolchains
 
 pytestmark = [pytest.mark.paddle, pytest.mark.real]
 
@@ -32,14 +39,8 @@ ip route add default via 10.77.0.254 dev out
 ip neighbour add 10.77.0.254 lladdr 02:00:00:00:00:01 dev out
 """
 
-REGISTER = """
-import json, sys
-from pathlib import Path
-from shipway.registry.config.load import load_text
-from shipway.registry.verbs.register import register
-done = register(load_text("project: demo", Path(sys.argv[1])), Path(sys.argv[2]), "rec")
-print(json.dumps([done.version.passed, done.version.extra["tried"]]))
-"""
+SHIPWAY = [sys.executable, "-W", "ignore", str(Path(sys.executable).with_name("shipway"))]
+CORPUS = Path(__file__).resolve().parents[2] / "corpus" / "make.py"
 TALK = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 9))"
 
 
@@ -70,26 +71,78 @@ def test_the_counter_counts(tmp_path: Path) -> None:
     assert packets == 1
 
 
-@pytest.mark.parametrize("way_out", ["", WAY_OUT], ids=["no route", "a route, watched"])
-def test_a_registration_keeps_to_itself(ppocr_models: dict[str, Path], tmp_path: Path, way_out: str) -> None:
-    folders = {name: tmp_path / name for name in ("home", "tmp", "work", "project", "cache")}
+@dataclass(frozen=True)
+class Case:
+    """What is registered with which options, and what the answer says of how."""
+
+    given: Path
+    options: list[str]
+    says: Callable[[dict[str, Any]], bool]
+    config: str = ""
+
+
+Make = Callable[[Path, Path, ModuleType], Case]
+
+
+def pair(ocr: Path, _folder: Path, _draw: ModuleType) -> Case:
+    return Case(ocr, [], lambda said: said["tried"] == [] and "paddle2onnx-2" in said["toolchain"])
+
+
+def alone(ocr: Path, _folder: Path, _draw: ModuleType) -> Case:
+    name = toolchains.ALONE.name
+    return Case(ocr, ["--toolchain", name], lambda said: said["toolchain"] == name and said["tried"] == [])
+
+
+def repaired(_ocr: Path, folder: Path, _draw: ModuleType) -> Case:
+    name = "while-grow"
+    command = [sys.executable, str(CORPUS), "--out", str(folder), "--only", name]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    [params] = folder.rglob("*.pdiparams")
+    return Case(params.parent, [], lambda said: bool(said["repairs"]))
+
+
+def int8(ocr: Path, folder: Path, draw: ModuleType) -> Case:
+    for index, text in enumerate(draw.lines(2)):
+        np.savez(folder / f"{index}.npz", x=draw.image(text, index, 5))
+    config = "targets: {web: {kind: browser-wasm, precision: int8}}"
+    return Case(ocr, ["--samples", str(folder)], lambda said: said["links"][-1]["to"] == "int8", config)
+
+
+@pytest.mark.parametrize(
+    ("make", "way_out"),
+    [(pair, ""), (pair, WAY_OUT), (alone, WAY_OUT), (repaired, WAY_OUT), (int8, WAY_OUT)],
+    ids=["no route", "a route, watched", "paddle2onnx 1.2.4", "a repaired .json", "int8 with samples"],
+)
+def test_a_registration_keeps_to_itself(
+    ppocr_models: dict[str, Path], rendered: ModuleType, tmp_path: Path, make: Make, way_out: str
+) -> None:
+    folders = {name: tmp_path / name for name in ("home", "tmp", "work", "project", "cache", "made")}
     for folder in folders.values():
         folder.mkdir()
-    given = ppocr_models["rec"]
-    before = inventory(given)
+    case = make(ppocr_models["rec"], folders["made"], rendered)
+    before = inventory(case.given), inventory(folders["made"])
+    (folders["project"] / "deploy.yaml").write_text(f"project: demo\n{case.config}\n")
+    prepared = environment.prepare(toolchains.ALONE.name).parent.parent  # once, while there is a network
+    (folders["cache"] / "toolchains").symlink_to(prepared.parent)
+    toolchain = inventory(prepared)
     env = {
         "HOME": str(folders["home"]),
         "TMPDIR": str(folders["tmp"]),
         "SHIPWAY_CACHE": str(folders["cache"]),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-W", "ignore", "-c", REGISTER, str(folders["project"]), str(given)]
-    said, packets = in_namespace(way_out, command, folders["work"], env)
-    assert json.loads(said.splitlines()[-1]) == [True, []]
+    project = ["--json", "--config", str(folders["project"] / "deploy.yaml")]
+    command = [*SHIPWAY, *project, "register", str(case.given), "--name", "rec", *case.options]
+    answer, packets = in_namespace(way_out, command, folders["work"], env)
+    said = json.loads(answer)
+    assert said["created"]
+    assert all(link["passed"] for link in said["links"])
+    assert case.says(said), said
     assert packets == 0
-    assert inventory(given) == before
+    assert (inventory(case.given), inventory(folders["made"])) == before
+    assert inventory(prepared) == toolchain
     for name in ("home", "tmp", "work"):
         assert inventory(folders[name]) == [], name
-    kept = inventory(folders["cache"])  # MLflow's empty tables, which no conversion made
-    assert kept == [] or (kept[0] == "mlflow" and len(kept) == 2), kept
-    assert [path.name for path in folders["project"].iterdir()] == [".shipway"]
+    kept = [name for name in inventory(folders["cache"]) if name != "toolchains"]
+    assert kept == [] or (kept[0] == "mlflow" and len(kept) == 2), kept  # its empty tables, of no conversion
+    assert sorted(path.name for path in folders["project"].iterdir()) == [".shipway", "deploy.yaml"]
