@@ -182,20 +182,23 @@ def test_an_older_serial_is_refused(phone: Phone, versions: tuple[Any, Any]) -> 
     assert (answer["now"]["serial"], answer["now"]["version"]) == (7, 2)
 
 
-def test_a_model_that_does_not_open_is_never_swapped_in(
-    phone: Phone, versions: tuple[Any, Any], make_version: Callable[..., Any]
-) -> None:
-    """Of an operator set that the runtime has never heard of; every digest is right."""
-    first, _ = versions
-    phone.shop.point(first, 1)
-    phone.update()
-    made = make_version(version=3)
+def closed(made: Any) -> Any:
+    """``made`` with an operator set that the runtime has never heard of; every digest is right."""
     model = onnx.load(made.store.open(made.version.variants[0].files[0]))
     model.opset_import[0].version = 99
     data = model.SerializeToString()
     file = File("model.onnx", made.store.add_bytes(data), len(data))
     made.version = replace(made.version, variants=(Variant("fp32", (file,)),))
-    phone.shop.point(phone.shop.release(made), 2)
+    return made
+
+
+def test_a_model_that_does_not_open_is_never_swapped_in(
+    phone: Phone, versions: tuple[Any, Any], make_version: Callable[..., Any]
+) -> None:
+    first, _ = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    phone.shop.point(phone.shop.release(closed(make_version(version=3))), 2)
     answer = phone.update()
     assert answer["how"] == "kept"
     assert "opens on none of" in answer["why"]
@@ -227,3 +230,32 @@ def test_a_model_damaged_on_the_phone_is_not_used_and_comes_again(
     assert phone.update()["now"] is None
     phone.shop.faults = {}
     assert phone.update()["now"]["version"] == 1
+
+
+def test_of_two_updates_at_once_one_stands_back(phone: Phone, versions: tuple[Any, Any]) -> None:
+    first, _ = versions
+    phone.shop.point(first, 1)
+    said = phone.swift(phone.work, "together", phone.url, "phone", 20_000)["said"]
+    assert said == ["another update is running", "done"]
+    assert phone.update()["now"]["version"] == 1
+
+
+def test_what_came_in_vain_does_not_pile_up(
+    phone: Phone, versions: tuple[Any, Any], make_version: Callable[..., Any]
+) -> None:
+    first, second = versions
+    phone.shop.point(first, 1)
+    phone.update()
+    for serial in (2, 3):
+        refused = phone.shop.release(closed(make_version(version=serial)))
+        phone.shop.point(refused, serial)
+        assert "opens on none of" in phone.update()["why"]
+    kept = {path.name for path in (phone.work / "phone" / "releases").iterdir()}
+    assert kept == {first.digest.hex, refused.digest.hex}
+    phone.shop.point(second, 4)
+    phone.shop.faults = {"model.onnx": "truncate"}
+    assert phone.update()["how"] == "kept"
+    assert (phone.work / "phone" / "coming").is_dir()
+    phone.shop.point(first, 5)
+    assert phone.update()["how"] == "unchanged"
+    assert not (phone.work / "phone" / "coming").exists()

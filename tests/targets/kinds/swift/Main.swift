@@ -11,6 +11,7 @@ struct Main {
         case "open": open(words[2], Array(words.dropFirst(3)))
         case "misuse": misuse(words[2])
         case "update": try await update(words[2], words[3], Double(words[4])! / 1000, Double(words[5])! / 1000)
+        case "together": await together(words[2], words[3], Double(words[4])! / 1000)
         default: exit(2)
         }
     }
@@ -58,6 +59,19 @@ struct Main {
         answer["now"] = NSNull()
         if let release = await updater.installed() { answer["now"] = try works(release) }
         say(answer)
+    }
+
+    /// Two updates of one updater at once; what each has to say.
+    static func together(_ pointer: String, _ folder: String, _ patience: Double) async {
+        let updater = Updater(pointer: URL(string: pointer)!, folder: URL(fileURLWithPath: folder), patience: patience)
+        async let first = updater.update()
+        async let second = updater.update()
+        say([
+            "said": await [first, second].map { update in
+                if case .kept(_, let why) = update { return why }
+                return "done"
+            }.sorted()
+        ])
     }
 
     /// The release in use, and what it computes.
