@@ -18,6 +18,7 @@ SHARE, BYTES = 0.02, 200_000  # what a bundle may weigh over its floor: either
 class Cell:
     """One bundle, checked. Sizes in bytes, ``p50`` in milliseconds, ``max_rel`` over the output's scale.
 
+    ``copies``: the size of the Brotli copies of model and runtime.
     ``problem``: why there are no figures. ``refused``: the precision failed its gate, so there is no bundle.
     """
 
@@ -31,12 +32,14 @@ class Cell:
     p50: float = 0.0
     size: int = 0
     floor: int = 0
+    copies: int = 0
     problem: str = ""
     refused: bool = False
 
     @property
     def overhead(self) -> int:
-        return self.size - self.floor
+        """What is neither model nor runtime, nor a copy of them."""
+        return self.size - self.floor - self.copies
 
     @property
     def light(self) -> bool:
@@ -70,14 +73,14 @@ def table(measured: Sequence[Cell]) -> Table:
     view = Table(title="models by target kinds; sizes in kB")
     for column in ("model", "kind", "precision", "provider"):
         view.add_column(column)
-    for column in ("max abs (of scale)", "p50 ms", "bundle", "floor", "over it", "share"):
+    for column in ("max abs (of scale)", "p50 ms", "bundle", "floor", ".br copies", "the rest", "of floor"):
         view.add_column(column, justify="right")
     view.add_column("verdict")
     for cell in measured:
         view.add_row(
             *(cell.model, cell.kind, cell.precision, cell.provider),
             *(_error(cell), _time(cell)),
-            *(f"{value / 1e3:,.1f}" for value in (cell.size, cell.floor, cell.overhead)),
+            *(f"{value / 1e3:,.1f}" for value in (cell.size, cell.floor, cell.copies, cell.overhead)),
             f"{cell.overhead / cell.floor:.1%}" if cell.floor else "",
             cell.verdict,
         )
@@ -92,7 +95,8 @@ def markdown(measured: Sequence[Cell], seconds: float, load: float) -> str:
     for title, say in (
         ("Largest error against Paddle, and over the output's scale", _error),
         ("Median latency of the golden input, ms", _time),
-        ("Size of the bundle, kB, and what of it is over the floor", _weight),
+        ("Size of the bundle without Brotli copies, kB, and what of it is over the floor", _weight),
+        ("Size of the Brotli copies, kB", _copies),
     ):
         lines += ["", f"## {title}", "", *_by_kind(measured, say)]
     return "\n".join([*lines, "", END])
@@ -120,4 +124,8 @@ def _time(cell: Cell) -> str:
 
 
 def _weight(cell: Cell) -> str:
-    return f"{cell.size / 1e3:,.0f} (+{cell.overhead / 1e3:,.0f})"
+    return f"{(cell.size - cell.copies) / 1e3:,.0f} (+{cell.overhead / 1e3:,.0f})"
+
+
+def _copies(cell: Cell) -> str:
+    return f"{cell.copies / 1e3:,.0f}" if cell.copies else "none"

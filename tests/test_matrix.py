@@ -57,12 +57,32 @@ def test_a_row_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.Mon
         (Cell("rec", "mobile-ort", "fp32", False, "CPU", None, None, 1.0, 10, 5), "wrong numbers"),
         (Cell("rec", "mobile-ort", "fp32", True, "CPU", 0.0, 0.0, 1.0, 300_001, 100_000), "too heavy"),
         (Cell("rec", "mobile-ort", "fp32", True, "CPU", 0.0, 0.0, 1.0, 20_300_000, 20_000_000), "passed"),
+        (
+            Cell("rec", "browser-wasm", "fp32", True, "wasm", 0.0, 0.0, 1.0, 900_000, 500_000, 300_000),
+            "passed",
+        ),
+        (
+            Cell("rec", "browser-wasm", "fp32", True, "wasm", 0.0, 0.0, 1.0, 900_000, 300_000, 300_000),
+            "too heavy",
+        ),
     ],
 )
 def test_a_bundle_must_be_right_and_light(cell: Cell, verdict: str) -> None:
     assert cell.verdict == verdict
     assert cell.to_json()["verdict"] == verdict
     assert (cell in page.bad([cell])) is (verdict != "passed")
+
+
+def test_the_floor_is_the_model_and_the_runtime_and_no_copy_of_them() -> None:
+    paths = (
+        "model.onnx",
+        "model.onnx.data",
+        "ort/ort.wasm.min.js",
+        "model.onnx.br",
+        "ort/a.wasm.br",
+        "page.js",
+    )
+    assert [path for path in paths if matrix._floor(path, "model.onnx")] == list(paths[:3])
 
 
 def test_figures_replace_the_last_ones_in_a_document(tmp_path: Path) -> None:
@@ -78,7 +98,8 @@ def test_figures_replace_the_last_ones_in_a_document(tmp_path: Path) -> None:
     assert text.count("| rec | fp32 | not measured | not measured | 2.0e-07 (3.0e-07) | not measured |") == 1
     assert "| rec | fp32 | not measured | not measured | 3.50 | not measured |" in text
     assert "| 10,928 (+107) |" in text
-    assert text.count("| rec | int8 | refused | refused | refused | refused |") == 3
+    assert "| rec | fp32 | not measured | not measured | none | not measured |" in text
+    assert text.count("| rec | int8 | refused | refused | refused | refused |") == 4
     assert "load average was 0.2" in text
 
 
