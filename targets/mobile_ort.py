@@ -73,8 +73,8 @@ class MobileOrt(OnnxRuntimeKind[MobileOptions]):
 
     def build(self, model: VerifiedModel, out: BundleWriter) -> BundlePlan:
         options, version = self.chosen, model.version
-        parts, operators = self._place(model, out)
-        place_python_runner(model, out, "onnxruntime", options.runtime_version)
+        judge = place_python_runner(model, out, "onnxruntime", options.runtime_version)
+        parts, operators = self._place(model, out, judge)
         values: dict[str, Any] = {
             **facts(model),
             "runtime_version": options.runtime_version,
@@ -101,8 +101,14 @@ class MobileOrt(OnnxRuntimeKind[MobileOptions]):
         runtime |= {"format": options.format, "model_files": [file.path for file in parts]}
         return BundlePlan(parts[0].path, ("python3", "check.py"), runtime)
 
-    def _place(self, model: VerifiedModel, out: BundleWriter) -> tuple[list[File], list[dict[str, Any]]]:
-        """Add the model in the format that is wanted; its files, and the lines of the operators' listing."""
+    def _place(
+        self, model: VerifiedModel, out: BundleWriter, judge: File
+    ) -> tuple[list[File], list[dict[str, Any]]]:
+        """Add the model in the format that is wanted; its files, and the lines of the operators' listing.
+
+        The runtime optimises what it writes in its own format, so that form is measured: by ``judge``, the
+        bundle's own ``golden.py``.
+        """
         given = model.variant.files
         if self.chosen.format == "onnx":
             place_model(model, out)
@@ -112,6 +118,8 @@ class MobileOrt(OnnxRuntimeKind[MobileOptions]):
             ]
             return list(given), lines
         content, config = ort_format.convert({file.path: out.open(file) for file in given})
+        golden = {file.path: out.open(file) for file in model.version.golden}
+        ort_format.require_right(content, out.open(judge), golden, model.tolerance, str(model.version.ref))
         rows = (line.split(";") for line in config.splitlines())
         lines = [
             {"domain": domain, "opset": int(opset), "names": names.split(",")}
