@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,9 +61,12 @@ sys.stderr.write("\\n" + json.dumps([code, names]))
 """
 
 
-def imported(folder: Path, *arguments: str) -> tuple[int, set[str]]:
+TERMINAL = "import sys; sys.stdout.isatty = lambda: True\n"
+
+
+def imported(folder: Path, *arguments: str, script: str = SCRIPT) -> tuple[int, set[str]]:
     """The exit code of a command, and the top-level modules that it imported."""
-    command = [sys.executable, "-c", SCRIPT, *arguments]
+    command = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     code, names = json.loads(done.stderr.splitlines()[-1])
     return code, set(names)
@@ -137,6 +141,55 @@ def test_commands_that_work_import_what_their_work_needs(
         records.registered(store, number)
     found = [(words, *imported(folder, *words.split())) for words, _, _ in WALK]
     assert [(words, code, names & HEAVY) for words, code, names in found] == list(WALK)
+
+
+NOTED = """\
+import os, sys
+def note(event, arguments, known=frozenset(os.environ["NOTED"].split()), seen=set()):
+    if event == "import" and arguments[0] in known - seen:
+        seen.add(arguments[0])
+        with open(os.path.join(os.environ["NOTES"], f"{os.getppid()}-{os.getpid()}"), "a") as notes:
+            notes.write(arguments[0] + "\\n")
+sys.addaudithook(note)
+"""
+"""Python reads this at its start, in children too: a file for each process that imports something heavy."""
+
+
+def test_what_makes_versions_leaves_paddle_and_mlflow_to_children(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ppocr_models: dict[str, Path]
+) -> None:
+    """``register`` and ``ship``, ``inspect`` with a Netron that draws nothing; ``mirror``."""
+    stand_ins, notes = tmp_path / "stand-ins", tmp_path / "notes"
+    stand_ins.mkdir()
+    (stand_ins / "sitecustomize.py").write_text(NOTED)
+    (stand_ins / "netron.py").write_text("def start(path, browse): pass\ndef wait(): pass\n")
+    monkeypatch.setenv("PYTHONPATH", str(stand_ins))
+    monkeypatch.setenv("NOTES", str(notes))
+    monkeypatch.setenv("NOTED", " ".join(HEAVY))
+    monkeypatch.setenv("SHIPWAY_MIRROR", "off")
+    model = str(ppocr_models["cls"])
+
+    def run(*words: str, script: str = SCRIPT) -> tuple[set[str], list[set[str]]]:
+        """What the command's own process imports, and each of its children."""
+        shutil.rmtree(notes, ignore_errors=True)
+        notes.mkdir()
+        code, names = imported(folder, *words, script=script)
+        assert code == 0
+        below = [path for path in notes.iterdir() if not path.name.startswith(f"{os.getpid()}-")]
+        return names & HEAVY, [set(path.read_text().split()) for path in below]
+
+    own, children = run("register", model, "--name", "ocr")
+    assert own >= {"numpy", "onnx", "onnxruntime"}
+    assert not own & {"paddle", "mlflow", "sqlalchemy", "pandas", "boto3", "netron"}
+    apart = sorted(" ".join(sorted(names & {"paddle", "mlflow"})) for names in children)
+    assert apart == ["mlflow", "paddle"]
+    assert run("register", model, "--name", "ocr") == (set(), [])  # the same again
+    assert run("ship", model, "--name", "ocr", "--to", "prod", "--target", "server") == ({"jinja2"}, [])
+    assert run("inspect", "ocr/1", script=TERMINAL + SCRIPT) == ({"netron"}, [])
+    own, children = run("mirror")
+    assert "mlflow" in own
+    assert not own & {"paddle", "onnx", "onnxruntime", "onnxslim", "boto3", "netron"}
+    assert not children
 
 
 @pytest.mark.parametrize("words", ["status --env ", "promote rec/", "rollback --env prod --target "])
