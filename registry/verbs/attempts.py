@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shipway.registry.verify.reference import Reference
 
 
+_REAL = ", or real inputs (--samples DIR): noise is harder on interpolation and the like"
 DATA = "model.onnx.data"  # beside the graph where a model is too large for one file
 
 
@@ -102,11 +103,12 @@ def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: C
                 if wish.bisect and not link.passed:
                     link = dataclasses.replace(link, notes=(*link.notes, inside.explain(path, proof)))
             chain.require_proof(link, wish.name)
+            others = "another --toolchain or convert.opset" + ("" if wish.samples else _REAL)
             chain.require(
                 [link],
                 f"The conversion of {wish.name} is wrong: its numbers are not the trained model's.",
-                "Nothing was registered. Try another --toolchain or convert.opset; where the difference is "
-                "one that you accept, raise convert.tolerance in deploy.yaml.",
+                f"Nothing was registered. Try {others}; where the difference is one that you accept, raise "
+                "convert.tolerance in deploy.yaml.",
             )
             named = inside.names() if wish.bisect else {}
             return Proved(model, path, proof, link, slimmed, way.name, applied, tuple(tried), named)

@@ -175,9 +175,9 @@ def to_round_for(model: onnx.ModelProto, proof: GoldenSet, *, samples: bool) -> 
 
     if samples:
         return proof.cases[1 : proof.given : 2]
-    return golden.to_round_for(
-        graph.info(model, 0).inputs, proof.sizes[-1], graph.id_limits(model), seed=chain.SEED
-    )
+    inputs, limits = graph.info(model, 0).inputs, graph.id_limits(model)
+    whole = golden.range_of(golden.counts(inputs, limits), proof.cases)
+    return golden.to_round_for(inputs, proof.sizes[-1], limits, seed=chain.SEED, whole=whole)
 
 
 def _explained(wish: Wish, link: Link, good: Path, bad: Path, found: Proved) -> Link:

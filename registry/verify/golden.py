@@ -1,11 +1,14 @@
 """Golden inputs: made from a seed or read from the user's samples.
 
-Made values lie on a grid of 256 levels with a power-of-two step, so that a bundle can carry them as bytes and
-every language decodes the same floats.
+Made pictures, and other large tensors, lie on a grid of 256 levels with a power-of-two step, so that a bundle
+can carry them as bytes and every language decodes the same floats. Other floats do not: among so few levels
+many values tie, of which a sort, a k-th smallest or a suppression of boxes may take either and be right, and
+some are round thresholds (0.5) exactly.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +26,11 @@ Case = dict[str, Array]
 GRID_STEP = 2.0**-7  # floats are (q - 128) * GRID_STEP: -1 to 0.992, the range of normalised images
 GRID_ZERO = 128
 CONTRASTS = (10, 20, 40, 80)  # levels: of the pictures that are made
+OFF_GRID = 1 << 15  # elements: so many floats take 128 KB in a bundle, less than a picture of 224 x 224
+ONES = (1, 2)
+RANGES = ((0, 4), (1, 10), (0, 2), ONES)
+"""Low and high (exclusive) of whole numbers whose meaning is not known: where the trained model refuses one
+(a division by zero, an index too high, more boxes than there are) it may run on another."""
 MAX_SAMPLES = 64  # more say little more and take long
 _APART = 1000  # seeds: more than there are golden cases
 
@@ -112,6 +120,8 @@ def _sizes(spec: TensorSpec, axis: int) -> tuple[int, ...]:
         if any(isinstance(size, int) and size > 4 for size in spec.shape[1:]):
             return _WIDTHS
         return _IMAGE_WIDTHS if axis == 3 or isinstance(spec.shape[3], int) else _IMAGE_SIZES
+    if axis == 1 and len(spec.shape) == 3 and isinstance(spec.shape[0], int):
+        return (*_LENGTHS, 1)  # last: of the first states of an LSTM it is the batch
     return _LENGTHS if len(spec.shape) in (2, 3) and axis == 1 else _OTHER
 
 
@@ -132,8 +142,10 @@ def make_case(
     seed: int,
     limits: Mapping[str, int] | None = None,
     contrast: int | None = None,
+    whole: tuple[int, int] = RANGES[0],
 ) -> Case:
-    """One case from ``seed``. ``sizes`` by axis name; ``limits`` bounds ids (exclusive) by input.
+    """One case from ``seed``. ``sizes`` by axis name; ``limits`` bounds ids (exclusive) by input; ``whole``
+    is the range of ``counts``.
 
     With ``contrast`` (1 to 120 levels) image-like inputs hold lines of made-up letters instead of noise, for
     models that see nothing in noise.
@@ -142,18 +154,48 @@ def make_case(
     for spec in inputs:
         shape = tuple(size if isinstance(size, int) else sizes[size] for size in spec.shape)
         random = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
-        case[spec.name] = _values(spec, shape, random, (limits or {}).get(spec.name), contrast)
+        case[spec.name] = _values(spec, shape, random, (limits or {}).get(spec.name), contrast, whole)
     return case
 
 
+def counts(inputs: Sequence[TensorSpec], limits: Mapping[str, int]) -> list[str]:
+    """The inputs of whole numbers of which nothing tells the range: no table, no name."""
+    whole = (spec for spec in inputs if np.dtype(spec.dtype).kind in "iu")
+    return [s.name for s in whole if not limits.get(s.name) and not _has_two_values(s) and not _is_size(s)]
+
+
+def range_of(names: Sequence[str], cases: Sequence[Case]) -> tuple[int, int]:
+    """Low and high (exclusive) of what ``cases`` hold for these inputs of whole numbers."""
+    held = [case[name] for case in cases for name in names if case[name].size]
+    if not held:
+        return RANGES[0]
+    return min(int(array.min()) for array in held), 1 + max(int(array.max()) for array in held)
+
+
+def _has_two_values(spec: TensorSpec) -> bool:
+    return "mask" in spec.name.lower() or "type" in spec.name.lower()
+
+
+def _is_size(spec: TensorSpec) -> bool:
+    """Whether it is the height and width of an image in pixels, as PaddleDetection's exports take them."""
+    named = spec.name.lower() in ("im_shape", "im_size", "img_size", "image_size", "size")
+    fits = len(spec.shape) == 2 and spec.shape[1] == 2 and np.dtype(spec.dtype).itemsize > 1
+    return spec.name == "im_shape" or (named and fits)
+
+
 def to_round_for(
-    inputs: Sequence[TensorSpec], sizes: Mapping[str, int], limits: Mapping[str, int], *, seed: int
+    inputs: Sequence[TensorSpec],
+    sizes: Mapping[str, int],
+    limits: Mapping[str, int],
+    *,
+    seed: int,
+    whole: tuple[int, int] = RANGES[0],
 ) -> list[Case]:
     """Eight cases, none of them a golden one made from ``seed``: lines of made-up letters, faint to strong,
     where the model takes pictures (nearer to what it is given than noise is), else noise."""
     first = seed if any(is_picture(spec) for spec in inputs) else seed + _APART
     return [
-        make_case(inputs, sizes, seed=first + index, limits=limits, contrast=contrast)
+        make_case(inputs, sizes, seed=first + index, limits=limits, contrast=contrast, whole=whole)
         for index, contrast in enumerate(2 * CONTRASTS)
     ]
 
@@ -164,19 +206,22 @@ def _values(
     random: np.random.Generator,
     limit: int | None,
     contrast: int | None,
+    whole: tuple[int, int],
 ) -> Array:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "b":
         return np.asarray(random.integers(0, 2, shape), dtype=bool)
-    if dtype.kind in "iu":
-        high = limit or (2 if "mask" in spec.name.lower() or "type" in spec.name.lower() else 4)
-        return np.asarray(random.integers(0, high, shape), dtype=dtype)
+    if dtype.kind in "iu" and (limit or not _is_size(spec)):
+        low, high = (0, limit) if limit else (0, 2) if _has_two_values(spec) else whole
+        return np.asarray(random.integers(low, high, shape), dtype=dtype)
     if spec.name == "scale_factor":  # of PaddleDetection's exports: how much the image was resized
         return np.ones(shape, dtype)
-    if spec.name == "im_shape":  # the image's height and width, in pixels
+    if _is_size(spec):
         return np.full(shape, 320, dtype)
     if contrast is not None and is_picture(spec):
         grid = _picture(shape, random, contrast)
+    elif not is_picture(spec) and math.prod(shape) <= OFF_GRID:
+        return np.asarray(random.uniform(-1, 1, shape), dtype=dtype)
     else:
         grid = random.integers(0, 256, shape)
     return np.asarray((grid.astype(np.float32) - GRID_ZERO) * np.float32(GRID_STEP), dtype=dtype)

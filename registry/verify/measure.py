@@ -59,7 +59,8 @@ def run(loaded: Any, cases: Sequence[Case]) -> list[list[Array]]:
             raise ConversionError(
                 f"ONNX Runtime can't run the model on {shapes}.",
                 why=_words(error),
-                remedy="Fix the shapes that the model takes: --input NAME:DTYPE:SHAPE.",
+                remedy="Give inputs that it runs on: --samples DIR; or fix the shapes that it takes: --input "
+                "NAME:DTYPE:SHAPE.",
             ) from error
         results.append([np.asarray(output) for output in outputs])
     return results

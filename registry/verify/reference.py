@@ -65,8 +65,8 @@ class PaddleReference:
             raise ConversionError(
                 "Paddle Inference can't run the model.",
                 why=error.message.strip()[-800:],
-                remedy="Fix the shapes that the model takes: --input NAME:DTYPE:SHAPE. If the file is "
-                "damaged, save or fetch it again.",
+                remedy="Give inputs that it runs on: --samples DIR; or fix the shapes that it takes: --input "
+                "NAME:DTYPE:SHAPE. If the file is damaged, save or fetch it again.",
             ) from error
         results = []
         for index in range(len(cases)):

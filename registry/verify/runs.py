@@ -10,6 +10,7 @@ import numpy as np
 
 from shipway.registry.errors import ConversionError
 from shipway.registry.nouns import TensorSpec, Tolerance
+from shipway.registry.process import WorkerError
 from shipway.registry.verify import golden, parity
 from shipway.registry.verify.golden import Case
 from shipway.registry.verify.parity import Array
@@ -64,17 +65,40 @@ def seeded(
     """Two small cases of noise and one with every dynamic axis twice as large (where that does not run, each
     on its own); where the outputs hardly vary, pictures of rising contrast until they do.
 
+    Where whole numbers are ones that the reference refuses, others are made. What it runs on stays, whatever
+    a converted model makes of it.
+
     ``tolerance`` is fp32's, ``narrow`` those of the other precisions that are wanted.
     """
 
+    whole = golden.RANGES[0]
+
     def run(sizes: Mapping[str, int], contrast: int | None = None) -> Run:
-        case = golden.make_case(inputs, sizes, seed=SEED + len(runs), limits=limits, contrast=contrast)
+        seed = SEED + len(runs)
+        case = golden.make_case(inputs, sizes, seed=seed, limits=limits, contrast=contrast, whole=whole)
         return Run(sizes, case, reference.run([case])[0])
 
     runs: list[Run] = []
-    runs.append(_first_that_runs(run, inputs))
+    counts = golden.counts(inputs, limits)
+    failure: ConversionError | None = None
+    for whole in golden.RANGES if counts else golden.RANGES[:1]:
+        if _ended(failure, "Died") and whole != golden.ONES:
+            continue  # it does not check what it is given: what it makes of other numbers may be anything
+        runs.clear()
+        try:
+            runs.append(_first_that_runs(run, inputs))
+            runs.append(run(runs[0].sizes))
+            break
+        except ConversionError as error:
+            failure = failure or error
+            if _ended(error, "TimedOut"):
+                raise
+    else:
+        assert failure is not None
+        raise failure
+    if failure is not None:
+        notes.append(_refused(counts, whole))
     sizes = runs[0].sizes
-    runs.append(run(sizes))
     _grow(run, runs, sizes, notes)
     _note_single(runs, _batch_axes(inputs), notes)
     pictures = any(golden.is_picture(spec) for spec in inputs)
@@ -83,6 +107,19 @@ def seeded(
             break
         runs.insert(0, run(sizes, contrast))  # the case that tells most is the one to travel
     return runs
+
+
+def _ended(failure: ConversionError | None, kind: str) -> bool:
+    """Whether the worker ended so (``WorkerError.kind``) over what was asked of it."""
+    cause = failure.__cause__ if failure else None
+    return isinstance(cause, WorkerError) and cause.kind == kind
+
+
+def _refused(counts: Sequence[str], whole: tuple[int, int]) -> str:
+    """The note on whole numbers that were made otherwise than usual."""
+    (low, high), (least, most) = whole, golden.RANGES[0]
+    made = f"from {low} to {high - 1}" if high - low > 1 else f"always {low}"
+    return f"{', '.join(counts)}: made {made}, since the model does not run on {least} to {most - 1}"
 
 
 def _grow(

@@ -105,6 +105,47 @@ def test_made_floats_are_exact_in_a_byte(seed: int, contrast: int | None) -> Non
     assert values.std() > 0
 
 
+ROWS = [TensorSpec("x", "float32", ("N", 600))]
+
+
+def test_made_floats_do_not_tie_and_are_no_round_thresholds(tmp_path: Path) -> None:
+    case = golden.make_case(ROWS, {"N": 8}, seed=1)
+    assert len(np.unique(case["x"])) > 0.99 * case["x"].size
+    assert not np.isin(case["x"], np.arange(-128, 129) / np.float32(128)).any()
+    assert np.abs(case["x"]).max() <= 1
+    slice.write(tmp_path, case, ["y"], [np.zeros(1, np.float32)])
+    assert np.array_equal(slice.read(tmp_path)[0].inputs[0].values, case["x"])
+    large = golden.make_case(ROWS, {"N": 60}, seed=1)["x"]
+    assert large.size > golden.OFF_GRID
+    assert len(np.unique(large)) == 256
+
+
+def test_whole_numbers_of_which_nothing_tells_the_range() -> None:
+    inputs = [
+        TensorSpec("ids", "int64", ("N", "T")),
+        TensorSpec("at", "int64", ("N", 2)),
+        TensorSpec("attention_mask", "int64", ("N", "T")),
+        TensorSpec("size", "int32", ("N", 2)),
+        TensorSpec("x", "float32", ("N", 4)),
+    ]
+    assert golden.counts(inputs, {"ids": 30}) == ["at"]
+    case = golden.make_case(inputs, {"N": 40, "T": 9}, seed=1, limits={"ids": 30}, whole=(1, 10))
+    assert set(np.unique(case["at"])) == set(range(1, 10))
+    assert case["ids"].max() > 9
+    assert set(np.unique(case["attention_mask"])) == {0, 1}
+    assert set(np.unique(case["size"])) == {320}  # pixels
+    assert golden.range_of(["at"], [case]) == (1, 10)
+    assert golden.range_of([], [case]) == golden.RANGES[0]
+    made = golden.to_round_for(inputs, {"N": 40, "T": 9}, {}, seed=1, whole=(1, 3))
+    assert {value for one in made for value in np.unique(one["at"])} == {1, 2}
+
+
+def test_first_states_may_have_their_batch_in_the_middle() -> None:
+    states = [TensorSpec("x", "float32", ("N", "T", 12)), TensorSpec("h", "float32", (1, "B", 16))]
+    assert {"N": 1, "T": 8, "B": 1} in list(golden.axis_sizes(states))
+    assert next(golden.axis_sizes(states)) == {"N": 1, "T": 16, "B": 16}
+
+
 def test_samples(tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((1, 3, 48, 64))
     np.save(tmp_path / "b.npy", x)

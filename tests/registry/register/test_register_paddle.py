@@ -292,6 +292,7 @@ def bisected(project: Project, given: Path) -> list[str]:
     with pytest.raises(VerificationError, match="numbers are not the trained model's") as caught:
         register(project, given, "bad", toolchain=TOOLCHAIN, bisect=True)
     assert project.store.versions("bad") == []
+    assert "--samples" in caught.value.remedy
     head, columns, layer = caught.value.why.splitlines()[-3:]
     assert re.fullmatch(r"first layer that differs, of \d+ that both forms have:", head)
     assert columns.split() == ["operator", "layer", "tensor", "max_abs", "allowed", "scale"]

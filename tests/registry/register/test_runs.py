@@ -9,6 +9,7 @@ import pytest
 
 from shipway.registry.errors import ConversionError
 from shipway.registry.nouns import TensorSpec, Tolerance
+from shipway.registry.process import WorkerError
 from shipway.registry.verify import runs
 from shipway.registry.verify.golden import Case
 from shipway.registry.verify.parity import Array
@@ -89,6 +90,57 @@ def test_more_is_tried_until_a_constant_would_fail_the_widest_gate() -> None:
     assert len(seeded(small, [Tolerance(100, 100)])[0]) == 3  # by which zeros pass: no proof is wanted
     pictures = (TensorSpec("x", "float32", (1, 3, 32, 32)),)
     assert len(seeded(small, [INT8], pictures)[0]) == 2 + 4
+
+
+COUNTED = (*SEQUENCE, TensorSpec("by", "int64", ("N", "T")))
+
+
+@pytest.mark.parametrize(
+    ("taken", "ends", "low", "high", "said"),
+    [
+        (lambda by: True, None, 0, 3, []),
+        (lambda by: by.all(), None, 1, 9, ["by: made from 1 to 9, since the model does not run on 0 to 3"]),
+        (
+            lambda by: by.max() < 2,
+            None,
+            0,
+            1,
+            ["by: made from 0 to 1, since the model does not run on 0 to 3"],
+        ),
+        # Ended by a signal, it checks nothing: on 1 to 9 it may run and make of them whatever it likes.
+        (lambda by: by.all(), "Died", 1, 1, ["by: made always 1, since the model does not run on 0 to 3"]),
+    ],
+)
+def test_whole_numbers_that_the_trained_model_refuses_are_made_otherwise(
+    taken: Callable[[Array], bool], ends: str | None, low: int, high: int, said: list[str]
+) -> None:
+    class Picky(Trained):
+        def run(self, cases: Sequence[Case]) -> list[list[Array]]:
+            if not all(taken(case["by"]) for case in cases):
+                raise ConversionError("It does not run.") from (WorkerError(ends, "") if ends else None)
+            return super().run(cases)
+
+    found, notes = seeded(Picky(), inputs=COUNTED)
+    assert notes == said
+    assert shapes(found) == [(1, 16, 4), (1, 16, 4), (2, 32, 4)]
+    made = [one.case["by"] for one in found]
+    assert min(array.min() for array in made) == low
+    assert max(array.max() for array in made) == high
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("TimedOut", 4), ("Died", 8), ("ValueError", 16)])
+def test_what_runs_on_no_whole_numbers_is_refused_in_the_first_words(kind: str, asked: int) -> None:
+    class Broken(Trained):
+        runs = 0
+
+        def run(self, cases: Sequence[Case]) -> list[list[Array]]:
+            self.runs += 1
+            raise ConversionError(f"Refusal {self.runs}.") from WorkerError(kind, "")
+
+    broken = Broken()
+    with pytest.raises(ConversionError, match=r"Refusal 1\."):
+        seeded(broken, inputs=COUNTED)
+    assert broken.runs == asked  # four sizes for each range
 
 
 def given(
