@@ -29,7 +29,7 @@ class OpsetTooLowError(ConversionError):
             f"{name} needs opset {least}, more than {opset}: {listed}.",
             remedy=f"Set convert.opset in deploy.yaml to {least} or more, or to auto.",
         )
-        self.opset = opset
+        self.opset, self.least = opset, least
 
 
 class Asks(Protocol):
@@ -126,6 +126,13 @@ def convert(
     ``name`` is what the model is called in messages, ``timeout`` in seconds, ``memory`` in bytes (``worker``
     has its limit already). A file that appears is only known to be no empty one: load it first.
     """
+    if toolchain.worker and source.params and (size := source.params.stat().st_size) > LARGEST:
+        raise ConversionError(
+            f"{name or source.model.name} is too large to be converted.",
+            why=f"Its weights take {format_size(size)}. {toolchain.name} writes one file, and a file of ONNX "
+            f"holds {format_size(LARGEST)} at most; it can't put weights beside it.",
+            remedy=_SMALLER,
+        )
     run = _in_worker if toolchain.worker else _alone
     why, log = run(toolchain, worker, source, out, opset, timeout, memory)
     if not why and not out.is_file():
@@ -146,10 +153,18 @@ def convert(
         raise ConversionError(
             f"{toolchain.name} can't convert {name or source.model.name} to opset {opset}.",
             why=why.strip(),
-            remedy=more_of_it(why) or _OPERATOR,
+            remedy=more_of_it(why) or (_SMALLER if _TOO_LARGE.search(f"{why} {log}") else _OPERATOR),
         )
 
 
+LARGEST = (1 << 31) - 1
+"""Bytes of a protobuf file. paddle2onnx 2.0.1 takes an ``external_file`` and does nothing with it: of 2.3 GB
+it writes an empty file all the same ("exceeded maximum protobuf size of 2GB"), with 9.3 GB of memory."""
+_TOO_LARGE = re.compile(r"exceeded maximum protobuf size")
+_SMALLER = (
+    "Save it with weights in float16, or divide it into models of less than 2 GB each. An ONNX model is "
+    "taken at any size, its weights in files beside it (external data)."
+)
 _OPERATOR = (
     "If it names an operator: use a standard one (Swish as x * sigmoid(x)), split it, or set "
     "another convert.opset in deploy.yaml. If the file is damaged: save or fetch it again."

@@ -260,6 +260,11 @@ def _nothing_worked(wish: Wish, tried: Sequence[Tried]) -> ShipwayError:
         if wish.limits[target].opset <= low.opset:
             return too_new(wish, target, low.what)
     if low is not None:
+        if wish.config.opset == "auto":
+            where = "" if wish.limits else " where no target is configured"
+            low.remedy = (
+                f"Set convert.opset in deploy.yaml to {low.least} or more: auto takes {low.opset}{where}."
+            )
         return low
     if len(tried) == 1:
         return first

@@ -9,7 +9,14 @@ from pydantic import BaseModel, ValidationError
 
 from shipway.registry.errors import UnsupportedModelError
 from shipway.targets.base import OnnxInfo, RuntimeLimits
-from shipway.targets.limits import Size, check_limits, check_size, numpy_beside, onnx_runtime
+from shipway.targets.limits import (
+    Size,
+    check_limits,
+    check_size,
+    foreign_operators,
+    numpy_beside,
+    onnx_runtime,
+)
 
 
 def info(**changes: object) -> OnnxInfo:
@@ -28,6 +35,31 @@ def test_a_release_counts_as_the_newest_listed_below_it(version: str, opset: int
     limits = onnx_runtime(version)
     assert (limits.opset, limits.ir) == (opset, ir)
     assert version in limits.why
+
+
+@pytest.mark.parametrize(
+    ("version", "missing"),
+    [("1.16.0", ["DeformConv"]), ("1.24.4", ["DeformConv"]), ("1.25.0", []), ("1.30.0", [])],
+)
+def test_operators_that_came_with_a_release(version: str, missing: list[str]) -> None:
+    assert foreign_operators(["Conv", "DeformConv"], onnx_runtime(version)) == missing
+
+
+def test_the_runtime_here_has_a_kernel_for_deformable_convolution() -> None:
+    shapes = {"x": [1, 2, 8, 8], "w": [2, 2, 3, 3], "offset": [1, 18, 6, 6], "y": [1, 2, 6, 6]}
+    *given, made = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()
+    )
+    graph = helper.make_graph(
+        [helper.make_node("DeformConv", ["x", "w", "offset"], ["y"])], "g", given, [made]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    missing = foreign_operators(["DeformConv"], onnx_runtime(onnxruntime.__version__))
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        assert not missing
+    except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:
+        assert missing
 
 
 @pytest.mark.parametrize(

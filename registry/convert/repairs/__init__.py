@@ -15,6 +15,7 @@ a copy in the older form gives the same numbers to the bit. Only Paddle 3's ``.j
 from __future__ import annotations
 
 import json
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from shipway.registry.convert.repairs.pir_layout import CHANNELS_LAST
 from shipway.registry.convert.repairs.pir_loops import GROWING
 from shipway.registry.convert.repairs.pir_rewrites import REWRITES
 from shipway.registry.convert.repairs.rules import Applied, Program, Rule
+from shipway.registry.errors import ConversionError
 
 __all__ = ["RULES", "Applied", "Mended", "Piece", "Rule", "finish", "mend", "mend_program"]
 
@@ -80,17 +82,30 @@ def _cut(program: Program) -> tuple[tuple[cut.Part, ...], list[Applied]]:
 def mend(model: Path, params: Path | None, folder: Path) -> Mended:
     """Mend ``model`` (a Paddle 3 ``.json``) into copies in ``folder``; the given files stay as they are.
 
-    A program of a form that is not known is left as it is: the converter says what is wrong with it.
+    A program of a form that is not known is left as it is: the converter says what is wrong with it. Raises
+    ConversionError where a repair stumbles over the program, so that it is told.
     """
     untouched = Mended(model, (Piece(model, params, folder / "main.onnx"),), (), ())
     if model.suffix != ".json":
         return untouched
     try:
-        readable, applied = mend_program(json.loads(model.read_bytes()), DOUBLES)
+        given = json.loads(model.read_bytes())
+        pir.main_block(given)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return untouched
+    try:
+        readable, applied = mend_program(given, DOUBLES)
         program, rewritten = mend_program(readable, RULES[len(DOUBLES) :])
         parts, cut_out = _cut(program)
-    except (pir.UnknownFormError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except pir.UnknownFormError:
         return untouched
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConversionError(
+            "The repairs stumbled over the program; it is converted as it is.",
+            why=f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno}).",
+            remedy="Report this with the model.",
+        ) from error
     reference = _write(readable, folder / "reference.json") if applied else model
     applied += [*rewritten, *cut_out]
     if not applied:

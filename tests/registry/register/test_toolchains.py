@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from shipway.registry.convert import running, toolchains
 from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, UsageError
 from shipway.registry.process import Worker
+from shipway.registry.verbs import attempts
 from shipway.targets.base import RuntimeLimits
 
 CONVERTER = """
@@ -24,6 +27,10 @@ def answer(request):
     if how == "exit":
         print("[ERROR] Operator fancy_conv is not supported", file=sys.stderr, flush=True)
         raise SystemExit(-1)
+    if how == "large":
+        said = "[libprotobuf ERROR] onnx.ModelProto exceeded maximum protobuf size of 2GB: 2304002608"
+        print(said, file=sys.stderr, flush=True)
+        out.write_bytes(b"")
     if how == "empty":
         out.write_bytes(b"")
     if how == "crash":
@@ -44,6 +51,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("how", "says"),
     [
+        ("large", "exceeded maximum protobuf size"),
         ("exit", "fancy_conv is not supported"),
         ("nothing", "wrote no file"),
         ("empty", "wrote an empty file"),
@@ -70,8 +78,57 @@ def test_a_failed_conversion_names_its_cause(tmp_path: Path, how: str, says: str
             timeout=1 if how == "hang" else 120,
         )
     assert says in caught.value.why
-    assert caught.value.remedy
+    assert ("less than 2 GB" if how == "large" else "deploy.yaml") in caught.value.remedy
     assert not out.exists()
+
+
+def test_weights_beyond_one_file_of_onnx_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unasked:
+        def ask(self, request: object, *, timeout: float | None = None) -> None:
+            raise AssertionError("the converter was asked")
+
+        def tell(self, request: object) -> None: ...
+
+        def log(self) -> str:
+            return ""
+
+    model, params = tmp_path / "model.json", tmp_path / "model.pdiparams"
+    model.write_text("{}")
+    params.write_bytes(b"\0" * 3000)
+    monkeypatch.setattr(running, "LARGEST", 2999)
+    with pytest.raises(ConversionError, match=r"model\.json is too large to be converted") as caught:
+        running.convert(
+            toolchains.TOOLCHAINS[0],
+            Unasked(),
+            Source("pir", model, params),
+            tmp_path / "out.onnx",
+            opset=17,
+            timeout=1,
+        )
+    assert "Its weights take 3.0 kB" in caught.value.why
+    assert "external data" in caught.value.remedy
+    assert "operator" not in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, "to 18 or more: auto takes 17 where no target is configured."),
+        ({"t": RuntimeLimits(19, 9)}, "to 18 or more: auto takes 17."),
+    ],
+)
+def test_an_opset_too_low_that_auto_chose_is_not_to_be_set_to_auto(
+    limits: dict[str, RuntimeLimits], said: str
+) -> None:
+    def remedy(opset: object) -> str:
+        low = running.OpsetTooLowError("m", 17, {"fancy": 18})
+        wish: Any = SimpleNamespace(config=SimpleNamespace(opset=opset), limits=limits)
+        return attempts._nothing_worked(wish, [attempts.Tried("t", (), low)]).remedy
+
+    assert remedy("auto").endswith(said)
+    assert remedy(17).endswith("to 18 or more, or to auto.")
 
 
 def test_a_good_conversion(tmp_path: Path) -> None:

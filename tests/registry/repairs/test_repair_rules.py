@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shipway.registry.convert import repairs
 from shipway.registry.convert.repairs import pir
+from shipway.registry.errors import ConversionError
 
 DOUBLES = [
     ("1.nearest_interp", "scale", [2.0, 2.0], "interpolation-scales"),
@@ -138,6 +141,22 @@ def test_what_is_no_program_is_left_to_the_converter(text: str, tmp_path: Any) -
     mended = repairs.mend(model, None, tmp_path)
     assert [piece.model for piece in mended.pieces] == [model]
     assert mended.applied == ()
+
+
+def test_a_repair_that_stumbles_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builder: Any
+) -> None:
+    def broken(program: Any) -> int:
+        raise KeyError("a slip")
+
+    rule = repairs.Rule("broken", "a rule with a slip in it", broken, lambda program: None)
+    monkeypatch.setattr(repairs, "RULES", (*repairs.RULES, rule))
+    builder.fetch(builder.data("x"), "y")
+    model = tmp_path / "model.json"
+    model.write_text(json.dumps(builder.program()))
+    with pytest.raises(ConversionError, match="stumbled over the program") as caught:
+        repairs.mend(model, None, tmp_path)
+    assert "KeyError: 'a slip' (test_repair_rules.py, line" in caught.value.why
 
 
 def test_every_rule_has_a_name_of_its_own_and_says_why() -> None:
