@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -14,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import figures
 import measure
 import run as bench
-from scene import Group
+import serve
+from scene import Group, settle
 
 
 def contest(*subjects: measure.Subject, wrong: str = "", warm: bool = True) -> measure.Contest:
@@ -109,3 +112,29 @@ def test_the_largest_size_is_the_processs_own(tmp_path: Path) -> None:
     ballast[::4096] = b"x" * len(ballast[::4096])
     assert measure.peak([sys.executable, "-c", "pass"], tmp_path) < 100_000_000
     assert measure.peak([sys.executable, "-c", "b'x' * 200_000_000"], tmp_path) > 200_000_000
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_servers_answer_with_other_numbers_is_noticed(binary: bool) -> None:
+    right = np.array([[1.0, 2.0], [3.0, -4.0]], np.float32)
+
+    def said(values: np.ndarray) -> str:
+        output = {"name": "y", "datatype": "FP32", "shape": list(values.shape)}
+        data = {} if binary else {"data": values.reshape(-1).tolist()}
+        head = json.dumps({"outputs": [{**output, **data}]}).encode()
+        return serve.wrong(
+            head + (values.tobytes() if binary else b""), str(len(head)) if binary else None, right
+        )
+
+    assert said(right) == ""
+    assert said(right + np.float32(1e-6)) == ""  # a rounding
+    assert "off by 0.001" in said(right + np.float32(1e-3))
+    assert "off by nan" in said(right * np.float32("nan"))
+    assert "shape (4,)" in said(right.reshape(-1))
+
+
+def test_what_a_command_leaves_at_work_is_waited_for(tmp_path: Path) -> None:
+    run = ["sh", "-c", "(sleep 1; echo done > late) >/dev/null 2>&1 &"]
+    measure.run(run, tmp_path)
+    settle(tmp_path)
+    assert (tmp_path / "late").read_text() == "done\n"
