@@ -9,7 +9,7 @@ from shipway.registry.deploy import approval
 from shipway.registry.deploy.site import Goal, Outcome, Site
 from shipway.registry.deploy.waves import waves
 from shipway.registry.errors import UsageError, VerificationError
-from shipway.registry.nouns import Link, ModelRef, ModelVersion
+from shipway.registry.nouns import Link, ModelRef, ModelVersion, Tolerance
 from shipway.registry.observe import SILENT, Confirm, Observer
 from shipway.registry.verbs.resolve import resolve
 from shipway.registry.verbs.trial import refuse_untried
@@ -82,18 +82,26 @@ def refuse_blank(accept: str | None) -> None:
 def refuse_wrong_numbers(
     project: Project, version: ModelVersion, targets: Sequence[str], accept: str | None
 ) -> None:
-    """Raise VerificationError where a link that these targets rely on did not pass and nobody accepts it."""
-    links = list(version.links)
+    """Raise VerificationError where a link that these targets rely on did not pass and nobody accepts it.
+
+    It must pass by what ``deploy.yaml`` allows today, too: that is what the bundle's own check goes by.
+    """
+    allowed = project.config.conversion(version.name).allowed
+    links = [(link, allowed("fp32")) for link in version.links]
     for precision in sorted({project.config.targets[target].precision for target in targets}):
         variant = version.variant(precision)
-        links += variant.links if variant else ()
-    wrong = [link for link in links if not link.passed]
+        links += [(link, allowed(precision)) for link in (variant.links if variant else ())]
+    wrong = [link for link, today in links if not (link.passed and _within(link, today))]
     if wrong and accept is None:
         raise VerificationError(
             f"The numbers of {version.ref} are wrong.",
             why="\n".join(map(_describe, wrong)),
             remedy='Register a model that passes. Past this leads only --accept "reason", which is kept.',
         )
+
+
+def _within(link: Link, tolerance: Tolerance) -> bool:
+    return all(tolerance.allows(output.max_abs, output.scale) for output in link.outputs)
 
 
 def refuse_other_model(site: Site, version: ModelVersion, *, named: bool) -> None:
@@ -115,4 +123,5 @@ def refuse_other_model(site: Site, version: ModelVersion, *, named: bool) -> Non
 def _describe(link: Link) -> str:
     worst = max(link.outputs, key=lambda output: output.max_rel, default=None)
     numbers = f": {worst.name} is off by {worst.max_abs:.2g} at a scale of {worst.scale:.2g}" if worst else ""
-    return f"{link.source} to {link.target}{numbers}"
+    since = ", more than deploy.yaml allows since it was registered" if link.passed else ""
+    return f"{link.source} to {link.target}{numbers}{since}"

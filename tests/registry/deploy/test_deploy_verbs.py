@@ -13,6 +13,7 @@ from deploy_scene import bundle, files_of, live_versions, place, put_live
 from version_scene import register
 
 from shipway.registry.config.load import load_text
+from shipway.registry.config.model import ConvertConfig
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.errors import (
@@ -49,6 +50,7 @@ def test_promote_builds_the_bundles_and_makes_them_live(plain: Project) -> None:
         "outcome": "live",
         "bytes_sent": deployment.bytes_sent,
         "seconds": round(deployment.seconds, 3),
+        "check": [],
         "hosts": [],
     }
     assert live_versions(plain, "staging") == {"one": 1}
@@ -64,6 +66,17 @@ def test_a_version_whose_numbers_failed_is_not_promoted(plain: Project) -> None:
     promote(plain, OCR_1, "lab", accept="a demonstration")
     assert live_versions(plain, "lab") == {"one": 1}
     assert history(plain)[0].started.accept == "a demonstration"
+
+
+def test_what_passed_must_pass_by_todays_tolerance(plain: Project) -> None:
+    register(plain, 1)
+    tight = ConvertConfig.model_validate({"tolerance": {"atol": 1e-9, "rtol": 1e-9}})
+    stricter = replace(plain, config=plain.config.model_copy(update={"convert": tight}))
+    with pytest.raises(VerificationError, match="numbers of ocr/1") as caught:
+        promote(stricter, OCR_1, "lab")
+    assert "more than deploy.yaml allows since it was registered" in caught.value.why
+    promote(plain, OCR_1, "lab")
+    assert live_versions(plain, "lab") == {"one": 1}
 
 
 @pytest.mark.parametrize("blank", ["", "  \n"])
