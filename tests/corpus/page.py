@@ -16,7 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from verdicts import Row, Verdict
 
-COLUMNS = ("model", "saved by", "plain paddle2onnx", "shipway", "toolchain", "repairs", "max abs", "scale")
+COLUMNS = (
+    *("model", "saved by", "plain paddle2onnx", "shipway", "toolchain", "repairs", "max abs", "scale"),
+    "without samples",
+)
 _HOW = """
 *Plain paddle2onnx* is what `pip install paddlepaddle paddle2onnx` gives today (3.3.1 and 2.1.0), run by the
 command line of its documentation (its optimiser off: with it, it installs packages while it converts).
@@ -25,7 +28,9 @@ model, on three sets of inputs: `ok` is max_abs <= 1e-5 + 1e-5 * scale on every 
 `scale` are those of the output that is furthest out. An output that hardly varies is named as flat; a model
 of which all are is not ok. A model that one Paddle can't save (`scaled_dot_product_attention` on a CPU by
 2.6.2, a quantised one by 3.3.1) is left out there. What plain paddle2onnx makes of `pad-modes` and `norms`
-changes from run to run: `norms`, saved by 3.3.1, was ok in one run of five on 2026-11-22.
+changes from run to run: `norms`, saved by 3.3.1, was ok in one run of five on 2026-11-22. *Without samples*
+(of models saved by 3.3.1) is what a plain `shipway register` on inputs of its own making ends with; elsewhere
+the judge's inputs are its `--samples`.
 """
 _SHORT = {"paddle-3.2.2+paddle2onnx-2.0.1": "3.2.2 + 2.0.1", "paddle2onnx-1.2.4": "1.2.4 alone"}
 
@@ -45,6 +50,7 @@ def cells(row: Row) -> list[str]:
         ", ".join(row.repairs),
         f"{worst['max_abs']:.1e}" if worst else "",
         f"{worst['scale']:.1e}" if worst else "",
+        row.bare,
     ]
 
 
@@ -58,6 +64,8 @@ def totals(rows: Sequence[Row]) -> list[str]:
         line = f"Saved by Paddle {saver}: plain paddle2onnx {plain} of {many}, shipway {ours} of {many}"
         if some[0].public:
             line += f", the best of all public toolchains, model by model, {sum(map(_by_any, some))}"
+        if any(row.bare for row in some):
+            line += f"; shipway without samples {sum(row.bare == 'ok' for row in some)}"
         lines.append(f"{line}.")
     return lines
 
@@ -109,8 +117,10 @@ def markdown(rows: Sequence[Row]) -> str:
     for paragraph in (about, _HOW, *totals(rows)):
         lines += [textwrap.fill(paragraph.strip(), 116, break_on_hyphens=False), ""]
     for saver in dict.fromkeys(row.saved_by for row in rows):
-        some = [_without_saver(row) for row in rows if row.saved_by == saver]
-        lines += [f"## Saved by Paddle {saver}", "", *_grid(COLUMNS[:1] + COLUMNS[2:], some), ""]
+        some = [row for row in rows if row.saved_by == saver]
+        end = None if any(row.bare for row in some) else -1
+        grid = _grid((COLUMNS[:1] + COLUMNS[2:])[:end], [_without_saver(row)[:end] for row in some])
+        lines += [f"## Saved by Paddle {saver}", "", *grid, ""]
     if any(row.public for row in rows):
         lines += _public_section(rows)
     failed = [row for row in rows if not row.shipway.ok]

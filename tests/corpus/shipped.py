@@ -51,8 +51,7 @@ def register(home: Path, folder: Path) -> dict[str, Any]:
     samples.mkdir(parents=True)
     for path in sorted(folder.glob("inputs-*.npz")):
         shutil.copyfile(path, samples / path.name)
-    (model,) = (path for path in folder.glob("inference.*") if path.suffix in (".json", ".pdmodel"))
-    code, told = shipway(home, "register", model, "--name", folder.name, "--samples", samples)
+    code, told = shipway(home, "register", _model(folder), "--name", folder.name, "--samples", samples)
     result: dict[str, Any] = {"answer": "registered"}
     if code == 0:
         _, shown = shipway(home, "show", f"{folder.name}/{told['version']}")
@@ -65,3 +64,14 @@ def register(home: Path, folder: Path) -> dict[str, Any]:
     (out / "result.json").write_text(json.dumps(result))
     (out / "told.json").write_text(json.dumps(told))
     return told
+
+
+def register_bare(home: Path, folder: Path) -> dict[str, Any]:
+    """Register the model in ``folder`` without samples, as a user first would. What ``--json`` said."""
+    _, told = shipway(home, "register", _model(folder), "--name", f"{folder.name}-bare")
+    return told
+
+
+def _model(folder: Path) -> Path:
+    (model,) = (path for path in folder.glob("inference.*") if path.suffix in (".json", ".pdmodel"))
+    return model

@@ -29,10 +29,11 @@ from typing import Any
 import page
 import shipped
 from environments import OTHERS, PLAIN, SAVERS, Public
-from verdicts import Row, Verdict
+from verdicts import Row, Verdict, of_bare
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+BARE = "3.3.1"  # whose models are registered without samples, too
 _TELLERS = ("table.py", "page.py", "verdicts.py", "shipped.py", "test_")  # of what the others made
 
 
@@ -184,13 +185,17 @@ def _register(names: list[str], stage: _Stage) -> None:
         home = shipped.project(Path(scratch))
         for number, name in enumerate(names, 1):
             made_by = stage.root / name / "shipway" / "made-by"
-            if made_by.exists() and made_by.read_text() == code:
+            bare = made_by.with_name("bare.json")
+            wanted = stage.saver == BARE
+            if made_by.exists() and made_by.read_text() == code and (bare.exists() or not wanted):
                 continue
             print(f"{stage.saver}: register: {number} of {len(names)}: {name}", file=sys.stderr, flush=True)
             began = time.monotonic()
             told = shipped.register(home, stage.root / name)
             told["wall"] = round(time.monotonic() - began, 1)
             (made_by.parent / "told.json").write_text(json.dumps(told))
+            if wanted:
+                bare.write_text(json.dumps(shipped.register_bare(home, stage.root / name)))
             made_by.write_text(code)
     _score("shipway", "shipway", names, stage)
 
@@ -202,6 +207,7 @@ def _row(saver: str, name: str, publics: Sequence[Public], root: Path) -> Row:
         return Verdict.of_score(json.loads((folder / label / "score.json").read_text()))
 
     told: dict[str, Any] = json.loads((folder / "shipway" / "told.json").read_text())
+    bare = folder / "shipway" / "bare.json"
     outcome = verdict("shipway")
     if "error" in told:
         error = told["error"]
@@ -217,6 +223,7 @@ def _row(saver: str, name: str, publics: Sequence[Public], root: Path) -> Row:
         notes=tuple(note for link in told.get("links", ()) for note in link["notes"]),
         links=tuple(told.get("links", ())),
         seconds=told["wall"],
+        bare=of_bare(told, json.loads(bare.read_text())) if bare.exists() else "",
         public={p.name: verdict(_label(p)) for p in publics if _model(folder).suffix in p.formats},
     )
 

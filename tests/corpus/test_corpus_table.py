@@ -81,6 +81,33 @@ def test_a_verdict_is_told_as_what_the_user_would_see(verdicts: ModuleType) -> N
     assert verdicts.Verdict("does not load", "Concat").cell == "saved, does not load"
 
 
+SAID: dict[str, Any] = {"toolchain": "t", "repairs": [{"rule": "r", "count": 1}], "links": [link(measured())]}
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({}, "ok"),
+        ({"error": {"exit": 5}}, "exit 5"),
+        ({"repairs": []}, "ok, converted otherwise"),
+        ({"toolchain": "u"}, "ok, converted otherwise"),
+        ({"links": [link(measured(flat=True))]}, "every output is so flat that a constant would pass"),
+    ],
+)
+def test_what_register_without_samples_came_to(
+    verdicts: ModuleType, other: dict[str, Any], told: str
+) -> None:
+    assert verdicts.of_bare(SAID, {**SAID, **other}) == told
+
+
+@pytest.mark.parametrize("links", [[], [link(measured(), passed=False)]])
+def test_without_samples_too_nothing_is_registered_unmeasured(
+    verdicts: ModuleType, links: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(verdicts.UnmeasuredError, match="without a link that passed"):
+        verdicts.of_bare(SAID, {**SAID, "links": links})
+
+
 @pytest.mark.real
 def test_the_table_of_two_models(tmp_path: Path) -> None:
     """One that converts as it is and one that only repairs bring over, saved by both Paddles, for real."""
@@ -93,14 +120,16 @@ def test_the_table_of_two_models(tmp_path: Path) -> None:
         for row in json.loads((tmp_path / "out.json").read_text())["rows"]
     }
     assert set(rows) == {(model, saver) for model in ("lenet", "if-mean") for saver in ("2.6.2", "3.3.1")}
-    for (model, _), row in rows.items():
+    for (model, saver), row in rows.items():
         assert row["shipway"]["verdict"] == "ok"
         assert row["shipway"]["max_abs"] <= 1e-5 + 1e-5 * row["shipway"]["scale"]
         assert row["plain"]["verdict"] == ("ok" if model == "lenet" else "crashed")
+        assert row["without_samples"] == ("ok" if saver == "3.3.1" else "")
         assert row["repairs"] == ([] if model == "lenet" else ["mean-of-all x1"])
     page = (tmp_path / "out.md").read_text()
     assert "| if-mean | crashed (SIGABRT) | ok | 3.2.2 + 2.0.1 | mean-of-all x1 |" in page
     assert "plain paddle2onnx 1 of 2, shipway 2 of 2" in page
+    assert "shipway without samples 2." in " ".join(page.split())
     again = subprocess.run([*command, *places], capture_output=True, text=True, timeout=1500)
     assert "registered" not in again.stderr
     assert "register:" not in again.stderr  # what is there is kept

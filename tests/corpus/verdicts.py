@@ -85,7 +85,8 @@ def _excess(output: Mapping[str, Any]) -> float:
 @dataclass(frozen=True)
 class Row:
     """One model saved by one Paddle. ``shipway`` is the verdict on what was registered, by the same judge as
-    the others; ``links`` what ``register`` itself measured. ``public`` by toolchain."""
+    the others; ``links`` what ``register`` itself measured. ``public`` by toolchain. ``bare``: see
+    ``of_bare``, empty where it was not tried."""
 
     model: str
     kind: str
@@ -97,6 +98,7 @@ class Row:
     notes: tuple[str, ...] = ()
     links: tuple[Mapping[str, Any], ...] = ()
     seconds: float = 0.0
+    bare: str = ""
     public: Mapping[str, Verdict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,7 +131,27 @@ class Row:
             "notes": list(self.notes),
             "links": [dict(link) for link in self.links],
             "seconds": self.seconds,
+            "without_samples": self.bare,
         }
+
+
+def of_bare(given: Mapping[str, Any], bare: Mapping[str, Any]) -> str:
+    """What ``register`` without samples came to, ``given`` being what it said with them.
+
+    It is ok only where every link passed, one of its outputs varies, and the conversion is the one that was
+    judged on the samples: the same toolchain and repairs.
+    """
+    if "error" in bare:
+        return f"exit {bare['error']['exit']}"
+    if not bare["links"] or not all(link["passed"] for link in bare["links"]):
+        raise UnmeasuredError("it was registered without a link that passed")
+    try:
+        for link in bare["links"]:
+            require_measured(link["outputs"])
+    except UnmeasuredError as error:
+        return str(error)
+    ways = [(told.get("toolchain"), told.get("repairs")) for told in (given, bare)]
+    return "ok" if ways[0] == ways[1] else "ok, converted otherwise"
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:
