@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from shipway.registry.deploy.plan import ALONE, Move
 from shipway.registry.deploy.waves import decide
-from shipway.registry.errors import DeliveryError, ShipwayError
+from shipway.registry.errors import ConflictError, DeliveryError, ShipwayError
 from shipway.registry.ledger.events import HostEnd
 from shipway.registry.nouns import Json
 from shipway.registry.observe import Observer
@@ -130,11 +130,13 @@ class Rollout:
                 self._verdicts[host] = delivery.verdict
                 self._tell(host, delivery.verdict)
             return sent
-        except DeliveryError as error:
+        except (DeliveryError, ConflictError) as error:
             where = f" on {host}" if host else ""
             if isinstance(step, Prune):
                 self._observer.note(f"{self.move.target}: {step}: left there{where}. {error.what}")
                 return 0
+            if isinstance(error, ConflictError):
+                raise
             asked = (
                 isinstance(step, Gate) and step.name != "digests" and not isinstance(error, OutOfReachError)
             )

@@ -10,7 +10,7 @@ the bytes of a file follow the request that announces them. Where things lie bel
 ``.shipway/staging/``                       releases being put together and being removed
 ``.shipway/uploads/<sha256>[...part]``      files that have arrived, or a part of one, by what is in them
 ``.shipway/engines/<model>/``               TensorRT's engines, which a bundle's ``runner.py`` puts there
-``.shipway/lock``                           held while a request changes something
+``.shipway/lock``                           held while a request changes something; a check only reads
 ==========================================  ==================================================================
 
 ``current`` leads to ``.shipway/live/<serial>-<digest>/../../../releases/<release>``: the link's text names
@@ -19,13 +19,15 @@ rename that publishes it. Files are copied, never hard-linked, from one release 
 release are never followed: they count as damage.
 """
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import stat
 import sys
-from typing import Any, Dict, List, NoReturn, Tuple
+from typing import Any, Dict, Iterator, List, NoReturn, Tuple
 
 from shipway.targets.deliveries.on_host_files import (
     is_folder,
@@ -40,7 +42,7 @@ from shipway.targets.deliveries.on_host_files import (
     write,
 )
 from shipway.targets.deliveries.on_host_intake import Intake
-from shipway.targets.deliveries.on_host_place import MANIFEST, Refused, link_to, serial_of
+from shipway.targets.deliveries.on_host_place import MANIFEST, PATIENT_S, Refused, link_to
 from shipway.targets.deliveries.on_host_wire import Wire, run
 
 MAGIC = "shipway-host-1 "
@@ -115,7 +117,7 @@ class Host(Intake):
 
     def do_point(self, pointer: Dict[str, Any]) -> Dict[str, Any]:
         """Make a release the live one, noting what was live before it."""
-        self.hold()
+        self.hold(PATIENT_S)
         if pointer["release"] not in self.sealed():
             raise Refused("release", release=pointer["release"])
         content = json.dumps(pointer, indent=2, sort_keys=True).encode() + b"\n"
@@ -123,7 +125,10 @@ class Host(Intake):
         before = self.link()
         folder = os.path.join(self.live, name)
         os.makedirs(folder, exist_ok=True)
-        if before is not None and serial_of(before) < pointer["serial"]:
+        # Asked for twice it is live already. Serials say nothing: a store that is new begins with 1 again.
+        if before is None:
+            remove(os.path.join(folder, "before"))
+        elif before.split(os.sep)[2] != name:
             write(os.path.join(folder, "before.part"), before.encode())
             os.rename(os.path.join(folder, "before.part"), os.path.join(folder, "before"))
         write(os.path.join(folder, "pointer.part"), content)
@@ -148,7 +153,9 @@ class Host(Intake):
         link = self.link()
         if link is None or self.pointer() != pointer:
             return {"size": 0}
-        self.hold()
+        self.hold(PATIENT_S)
+        if self.pointer() != pointer:
+            return {"size": 0}
         before = self.before(link.split(os.sep)[2])
         if before and os.path.exists(os.path.join(self.root, before)):
             self.swap(before)
@@ -165,7 +172,7 @@ class Host(Intake):
         sync(self.root)
 
     def do_withdraw(self) -> Dict[str, Any]:
-        self.hold()
+        self.hold(PATIENT_S)
         if os.path.islink(self.current):
             os.unlink(self.current)
             sync(self.root)
@@ -182,9 +189,19 @@ class Host(Intake):
         if os.path.lexists(home):
             os.makedirs(self.staging, exist_ok=True)
             remove(doomed)
-            os.rename(home, doomed)  # no half-removed release ever has a release's name
+            with self.unused(release):
+                os.rename(home, doomed)  # no half-removed release ever has a release's name
         self.do_clear()
         return {}
+
+    @contextlib.contextmanager
+    def unused(self, release: str) -> Iterator[None]:
+        """For removing a release; what is none, a link or a rest without a manifest, nobody uses."""
+        if release not in self.sealed():
+            yield
+            return
+        with self.using(release, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
 
     def do_clear(self) -> Dict[str, Any]:
         """Remove what was being put together. Files that have arrived stay: a next try can use them."""
@@ -196,10 +213,17 @@ class Host(Intake):
                     remove(os.path.join(self.hidden, name))
         return {}
 
-    def do_run(self, release: str, argv: List[str], timeout: float, stdin: str = "") -> Dict[str, Any]:
-        """Run a command in a sealed release. The other end hanging up kills it."""
-        self.hold()
-        return run(argv, self.home(release), stdin.encode(), timeout, self.wire)
+    def do_run(
+        self, release: str, argv: List[str], timeout: float, stdin: str = "", look: bool = False
+    ) -> Dict[str, Any]:
+        """Run a command in a sealed release. The other end hanging up kills it.
+
+        One that only looks (a check) holds up nobody but who wants to remove that release.
+        """
+        if not look:
+            self.hold()
+        with self.using(release, fcntl.LOCK_SH):
+            return run(argv, self.home(release), stdin.encode(), timeout, self.wire)
 
     def do_preflight(self, argv: List[str], program: str, timeout: float) -> Dict[str, Any]:
         """Run a program (on stdin) where the destination is, or will be. Nothing is changed, nothing made."""

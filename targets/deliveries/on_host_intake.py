@@ -31,6 +31,9 @@ class Intake(Place):
         Place.__init__(self, root, token)
         self.wire = wire
 
+    def pause(self, seconds: float) -> None:
+        self.wire.pause(seconds)
+
     def do_receive(
         self, sha: str, size: int, inline: bool = False, release: str = "", path: str = "", mode: int = 0o644
     ) -> Dict[str, Any]:

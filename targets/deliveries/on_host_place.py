@@ -8,13 +8,14 @@ import json
 import os
 import signal
 import time
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from shipway.targets.deliveries.on_host_files import is_folder, listed, name_of, names, plain, read, size
 
 MANIFEST = "bundle.json"
 CHUNK = 1 << 18
 LOCK_S = 5  # how long to wait for another one of us that is about to end
+PATIENT_S = 150  # and where what is live is at stake: one of us that was cut off ends before (wire.IDLE_S)
 TICK_NS = 20000000  # longer than a tick of the clock that stamps files
 
 
@@ -73,13 +74,13 @@ class Place:
         same = None if raw is None else raw == manifest.encode()
         return {"found": found, "manifest": same}
 
-    def hold(self) -> None:
+    def hold(self, seconds: Optional[float] = None) -> None:
         """Have the lock until the request is done: no other one of us is in the middle of anything."""
         if self.lock is not None:
             return
         os.makedirs(self.hidden, exist_ok=True)
         descriptor = os.open(os.path.join(self.hidden, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        end = time.monotonic() + LOCK_S
+        end = time.monotonic() + (LOCK_S if seconds is None else seconds)
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +94,7 @@ class Place:
                     # It serves a connection of ours that was cut before this one.
                     with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
                         os.kill(int(holder[0]), signal.SIGKILL)
-                time.sleep(0.05)
+                self.pause(0.05)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, ("%d %s\n" % (os.getpid(), self.token)).encode(), 0)
         self.lock = descriptor
@@ -103,6 +104,29 @@ class Place:
             os.ftruncate(self.lock, 0)  # or who holds it next might be taken for us
             os.close(self.lock)
             self.lock = None
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    @contextlib.contextmanager
+    def using(self, release: str, how: int) -> Iterator[None]:
+        """Have a lock of its own on a sealed release: shared by those who read it, alone to remove it."""
+        try:
+            descriptor = os.open(self.home(release), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            raise Refused("release", release=release)
+        try:
+            try:
+                fcntl.flock(descriptor, how)
+            except BlockingIOError:
+                raise Refused("busy", pid="that uses %s" % release)
+            except OSError:
+                pass  # a file system that can't lock a folder (NFS): then only the lock above is there
+            if release not in self.sealed():  # removed while we waited
+                raise Refused("release", release=release)
+            yield
+        finally:
+            os.close(descriptor)
 
     def home(self, release: str) -> str:
         return os.path.join(self.releases, name_of(release))
@@ -170,8 +194,3 @@ def key_of(seen: os.stat_result) -> Tuple[int, ...]:
 def link_to(deployment: str, release: str) -> str:
     """The text of ``current``: by way of the folder that says of what deployment it is."""
     return os.path.join(".shipway", "live", deployment, "..", "..", "..", "releases", release)
-
-
-def serial_of(link: str) -> int:
-    serial = link.split(os.sep)[2].split("-")[0]
-    return int(serial) if serial.isdigit() else 0

@@ -47,6 +47,14 @@ class Wire:
             return data
         return self.more(min(CHUNK, most))
 
+    def pause(self, seconds: float) -> None:
+        """Wait, and end with the other end: what it asked for shall not be done once it is gone."""
+        if select.select([0], [], [], seconds)[0]:
+            data = os.read(0, CHUNK)
+            if not data:
+                os._exit(0)
+            self.buffer += data
+
     def say(self, answer: Dict[str, Any], lead: str = "") -> None:
         data = (lead + json.dumps(answer) + "\n").encode()
         while data:

@@ -89,7 +89,7 @@ class SshDelivery:
             case Point(pointer):
                 return self._point(pointer)
             case Gate(release):
-                run, name = self._run(release), self._address.host
+                run, name = self._run(release, look=True), self._address.host
                 home = self._home(release)
                 self.verdict = gates.judge_there(self, step, home, run, self._fetch, name)
             case Prune(name):
@@ -184,13 +184,14 @@ class SshDelivery:
         self.clear(pointer.release)
         return size
 
-    def _run(self, release: Release) -> gates.Run:
+    def _run(self, release: Release, *, look: bool = False) -> gates.Run:
         def run(name: str, argv: Sequence[str], stdin: bytes) -> process.Finished:
             request: Json = {
                 "do": "run",
                 "release": release.id,
                 "argv": list(argv),
                 "stdin": stdin.decode(),
+                "look": look,
             }
             return self._finished(name, argv, request)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from shipway.registry import units
-from shipway.registry.errors import ConflictError, DeliveryError
+from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Json
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -95,14 +95,15 @@ def agreed(answer: Json, address: str) -> Json:
                 remedy="Free space there, or keep fewer old releases ('keep' in deploy.yaml).",
             )
         case "busy":
-            raise ConflictError(
-                f"Somebody else is deploying to {address}.",
-                why=f"Process {answer['pid']} on that host holds .shipway/lock there.",
+            # No ConflictError: who asks for a change has claimed the serial, and takes back what it did.
+            raise DeliveryError(
+                f"Somebody else is at work at {address}.",
+                why=f"A process on that host is in the way ({answer['pid'] or 'it gives no name'}).",
                 remedy="Try again when it is done. One whose connection was cut ends within two minutes.",
             )
         case "release":
             raise DeliveryError(
-                f"There is no release {answer['release']} at {address} to point at.",
+                f"There is no release {answer['release']} at {address}.",
                 remedy="Promote the version again: that puts it there.",
             )
         case "current":

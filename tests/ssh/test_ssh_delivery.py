@@ -13,7 +13,7 @@ import pytest
 from ssh_hosts import Host, Wire, helpers
 from ssh_scene import Shelf, assert_tidy, assert_whole, connect, deploy, noise, place, pointer
 
-from shipway.registry.errors import ConfigError, ConflictError, DeliveryError, IntegrityError
+from shipway.registry.errors import ConfigError, DeliveryError, IntegrityError
 from shipway.registry.nouns import File
 from shipway.targets.deliveries.ssh_address import Address, for_host
 from shipway.targets.deliveries.ssh_session import _Loop
@@ -308,7 +308,7 @@ def test_two_clients_at_once_do_not_mix(
         thread.start()
         wait_for(lambda: (host.root / ".shipway/lock").read_bytes() != b"" and len(helpers(host)) > 0)
         assert two.pointer() == pointer(release, 1)  # looking is free
-        with pytest.raises(ConflictError, match="Somebody else"):
+        with pytest.raises(DeliveryError, match="Somebody else"):
             two.perform(Stage(shelf.bundle(2)))
         enough.touch()
         thread.join()

@@ -191,6 +191,30 @@ def test_a_deployment_is_undone_by_the_host_itself(
 
 
 @real
+@pytest.mark.parametrize("serial", [1, 57])
+def test_a_host_keeps_what_it_had_whatever_its_serial_was(
+    serial: int, host: Host, known_hosts: Path, client_key: Path, tmp_path: Path
+) -> None:
+    """As where the store is new, or its ledger came from a backup: serials begin anew, or come again."""
+    shelf = Shelf(tmp_path / "store")
+    first, second, third = shelf.bundle(1), shelf.bundle(2), shelf.bundle(3)
+    with connect(host, shelf, known_hosts, client_key) as delivery:
+        deploy(delivery, first, serial)
+        place(delivery, second)
+        for before in (pointer(first, serial), pointer(third, serial + 1)):
+            for _ in range(2):
+                delivery.perform(Point(pointer(second, 1)))
+            delivery.undo(pointer(second, 1))
+            assert delivery.pointer() == before
+            if before.version == 1:
+                deploy(delivery, third, serial + 1)
+        delivery.withdraw()
+        delivery.perform(Point(pointer(second, 1)))  # and what it replaced an earlier time is not meant
+        delivery.undo(pointer(second, 1))
+        assert delivery.pointer() is None
+
+
+@real
 def test_a_host_that_dies_when_it_was_pointed_is_left_and_caught_up(
     project: Project, client_key: Path, tmp_path: Path
 ) -> None:

@@ -76,8 +76,8 @@ class FolderHost(FolderDelivery):
             self._answer()
         if isinstance(step, Point):
             before = self.root / f"before-{step.pointer.serial}.json"
-            if not before.exists():
-                found = FolderDelivery.pointer(self)
+            found = FolderDelivery.pointer(self)
+            if found != step.pointer:
                 before.parent.mkdir(parents=True, exist_ok=True)
                 before.write_text(json.dumps(found.to_json() if found else None))
         sent = super().perform(step)
