@@ -7,6 +7,7 @@ test cuts between any two.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -59,16 +60,24 @@ class Pointer:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Json]) -> Pointer:
-        return cls(
-            environment=data["environment"],
-            target=data["target"],
-            serial=data["serial"],
-            model=data["model"],
-            version=data["version"],
-            bundle=Digest.parse(data["bundle"]),
-            release=data["release"],
-        )
+    def from_json(cls, data: Json) -> Pointer:
+        """Raises ValueError where it is no pointer: anybody may have written what lies at a destination."""
+        kinds = {"serial": int, "version": int}
+        names = ("environment", "target", "serial", "model", "version", "bundle", "release")
+        if not isinstance(data, Mapping) or any(
+            type(data.get(name)) is not kinds.get(name, str) for name in names
+        ):
+            raise ValueError(f"no pointer: {str(data)[:200]}")
+        found = {name: data[name] for name in names}
+        return cls(**{**found, "bundle": Digest.parse(found["bundle"])})
+
+    @classmethod
+    def read(cls, content: bytes) -> Pointer | None:
+        """What ``current.json`` says; None where nobody can read it."""
+        try:
+            return cls.from_json(json.loads(content))
+        except (ValueError, RecursionError):
+            return None
 
 
 def newest(pointers: Iterable[Pointer | None]) -> Pointer | None:

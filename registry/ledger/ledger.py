@@ -29,6 +29,9 @@ from shipway.registry.ledger.events import Ended, Event, HostEnd, OutcomeName, O
 from shipway.registry.nouns import Json
 from shipway.registry.store.objects import Objects
 
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a document raises that is none of ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -71,7 +74,7 @@ class Ledger:
             raise _broken(place, serial, "its claim is gone")
         try:
             return Started.from_json(json.loads(raw))
-        except (ValueError, KeyError, TypeError) as error:
+        except _UNREADABLE as error:
             raise _broken(place, serial, f"its claim can't be read ({error!r})") from error
 
     def ended(self, place: Place, serial: int) -> Ended | None:
@@ -80,7 +83,7 @@ class Ledger:
             return None
         try:
             return Ended.from_json(json.loads(raw))
-        except (ValueError, KeyError, TypeError) as error:
+        except _UNREADABLE as error:
             raise _broken(place, serial, f"its outcome can't be read ({error!r})") from error
 
     def standing_after(self, place: Place, serial: int) -> Standing:
@@ -140,13 +143,18 @@ class Ledger:
         self.objects.put(_key(started.place, started.serial, "lease"), _bytes({"at": owners.now()}))
 
     def holder(self, started: Started) -> tuple[Owner, str, int]:
-        """Who holds an unfinished deployment, its last sign of life, and how often it was taken over."""
+        """Who holds an unfinished deployment, its last sign of life, and how often it was taken over.
+
+        Raises IntegrityError where a take-over can't be read. A lease that can't be is as good as none.
+        """
         holder, renewed, times = started.owner, started.at, 0
         while raw := self.objects.get(_key(started.place, started.serial, f"taken-{times + 1}")):
-            taken = json.loads(raw)
-            holder, renewed, times = Owner.from_json(taken["owner"]), taken["at"], times + 1
-        lease = self.objects.get(_key(started.place, started.serial, "lease"))
-        signs = [renewed, json.loads(lease)["at"]] if lease else [renewed]
+            times += 1
+            holder, renewed = _taken(started, times, raw)
+        signs = [renewed]
+        with contextlib.suppress(*_UNREADABLE):
+            if lease := self.objects.get(_key(started.place, started.serial, "lease")):
+                signs.append(_time(json.loads(lease)))
         # The nearest to now is the last one, also where a clock that was ahead by a year was put right since.
         return holder, min(signs, key=lambda at: abs(owners.seconds_since(at))), times
 
@@ -245,7 +253,7 @@ class Ledger:
         raw = self.objects.get(_hint(place))
         try:
             return max(0, int(json.loads(raw)["serial"])) if raw else 0
-        except (ValueError, KeyError, TypeError):
+        except _UNREADABLE:
             return 0
 
     def _claimed(self, place: Place, serial: int) -> bool:
@@ -254,6 +262,21 @@ class Ledger:
 
 def _key(place: Place, serial: int, what: str) -> str:
     return f"ledger/{place.environment}/{place.target}/{serial:08d}.{what}.json"
+
+
+def _taken(started: Started, times: int, raw: bytes) -> tuple[Owner, str]:
+    try:
+        taken = json.loads(raw)
+        return Owner.from_json(taken["owner"]), _time(taken)
+    except _UNREADABLE as error:
+        why = f"its take-over {times} can't be read ({error!r})"
+        raise _broken(started.place, started.serial, why) from error
+
+
+def _time(document: Json) -> str:
+    """When it was written. Raises one of ``_UNREADABLE``."""
+    owners.seconds_since(document["at"])
+    return str(document["at"])
 
 
 def _hint(place: Place) -> str:

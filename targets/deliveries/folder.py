@@ -195,8 +195,8 @@ class FolderDelivery:
         """What is live; a ``current.json`` that nobody can read makes nothing live."""
         with self._explained():
             try:
-                return Pointer.from_json(json.loads((self.root / CURRENT).read_bytes()))
-            except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+                return Pointer.read((self.root / CURRENT).read_bytes())
+            except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def audit(self, manifest: Manifest) -> ManifestDiff:

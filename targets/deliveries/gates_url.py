@@ -39,7 +39,7 @@ TIMEOUT_S = (
     300.0  # to wait for the version, unless the gate says otherwise: engines may take minutes to build
 )
 REQUESTS, LATE = 100, 5  # of so many timed requests so many may be late: what is left is the 95th percentile
-_ANSWER_S = 60.0  # seconds without a byte after which a request counts as unanswered
+_ANSWER_S = 60.0  # seconds after which a request counts as unanswered
 _PAUSES_S = (0.1, 0.2, 0.5, 1.0)  # between looks at a server that is not there yet; the last one repeats
 
 

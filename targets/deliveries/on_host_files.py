@@ -29,7 +29,7 @@ def listed(raw: Optional[bytes]) -> List[Dict[str, Any]]:
             if ".." in parts or "" in parts or len(file["sha256"]) != 64 or file["size"] < 0:
                 return []
         return list(files)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
 
 

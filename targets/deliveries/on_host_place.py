@@ -155,7 +155,7 @@ class Place:
         try:
             found = json.loads((read(os.path.join(self.live, parts[2]), "pointer.json") or b"").decode())
             return found if found["release"] == parts[7] else None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def right(self, folder: str, file: Dict[str, Any]) -> bool:

@@ -221,10 +221,7 @@ class S3Delivery:
         """What is live; a ``current.json`` that nobody can read makes nothing live."""
         found = self.bucket.get(self._root + _POINTER)
         self._seen = (found[1].etag if found else None,)
-        try:
-            return Pointer.from_json(json.loads(found[0])) if found else None
-        except (ValueError, KeyError, TypeError):
-            return None
+        return Pointer.read(found[0]) if found else None
 
     def audit(self, manifest: Manifest) -> ManifestDiff:
         return self._there.audit(manifest)

@@ -220,7 +220,7 @@ class SshDelivery:
         found = self._ask({"do": "pointer"})["pointer"]
         try:
             return Pointer.from_json(found) if found else None
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             return None
 
     def audit(self, manifest: Manifest) -> ManifestDiff:

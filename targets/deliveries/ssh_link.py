@@ -56,6 +56,7 @@ class Link:
         self._patience = patience
         self._token = token
         self._traffic = traffic
+        self.offset = 0  # of the file under way: where the host said last that it has got to
         self._connection: asyncssh.SSHClientConnection | None = None
         self._process: asyncssh.SSHClientProcess[bytes] | None = None
 
@@ -181,6 +182,7 @@ class Link:
             return answer
         if not isinstance(answer["offset"], int) or not 0 <= answer["offset"] <= size:
             raise nonsense(str(self._address), answer)
+        self.offset = answer["offset"]
         assert self._process is not None
         reply = asyncio.create_task(self._answer())
         try:

@@ -101,19 +101,19 @@ class Session:
 
     async def _try(self, work: Callable[[], Coroutine[Any, Any, Json]]) -> Json:
         tries, pause, began = 0, self._patience.pause, time.monotonic()
+        farthest = 0  # where the host said that it has got to: what we wrote may never have arrived
+        self._link.offset = 0
         while True:
-            sent = self.traffic.sent
             try:
                 if not self._link.is_open:
                     await self._link.open()
-                    sent = self.traffic.sent
                 answer = await work()
                 self._given_up = False
                 return answer
             except CutError as error:
                 await self._link.close()
-                if self.traffic.sent - sent > _INLINE:  # it got somewhere
-                    tries, pause = 0, self._patience.pause
+                if self._link.offset > farthest:
+                    farthest, tries, pause = self._link.offset, 0, self._patience.pause
                 tries += 1
                 hopeless = self._given_up or self.traffic.connections == 0
                 if tries >= self._patience.attempts or hopeless:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from ssh_scene import (
 
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import File
+from shipway.targets.deliveries.base import OutOfReachError
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions
 from shipway.targets.steps import Point, Release, Seal, Send, Stage
 
@@ -73,6 +75,23 @@ def test_a_connection_that_falls_silent_is_given_up_and_made_again(
             deploy(delivery, release, 1)
         assert wire.connections == 2  # one that is not given up never says anything again
     assert_whole(host.root, release)
+
+
+def test_a_line_that_lets_nothing_through_is_given_up(
+    host: Host, shelf: Shelf, release: Release, known_hosts: Path, client_key: Path
+) -> None:
+    """What was written to the connection is no progress; only the host knows what has arrived."""
+    impatient = replace(HASTE, attempts=3, silence=0.6)
+    with Wire(host.port, stalls=[22_000] * 20) as wire:
+        known_hosts.write_text(host.known(wire.port))
+        address = replace(Address.parse(host.url), port=wire.port)
+        options = SshOptions(known_hosts, (client_key,))
+        with (
+            Connected(address, shelf.fetch, options, impatient) as delivery,
+            pytest.raises(OutOfReachError),
+        ):
+            deploy(delivery, release, 1)
+        assert wire.connections <= 6  # a try that is new each time the host got further, and it hardly did
 
 
 def test_a_helper_that_dies_is_started_again(

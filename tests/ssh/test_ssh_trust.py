@@ -236,6 +236,17 @@ def test_a_host_that_answers_nonsense_fails_alone(
                     ask()
 
 
+def test_a_pointer_of_wrong_types_makes_nothing_live(tmp_path: Path, shelf: Shelf, client_key: Path) -> None:
+    wrong = {"environment": "e", "target": "t", "serial": "9", "model": "m", "version": {}, "bundle": 5}
+    (tmp_path / "lie").write_text(json.dumps({"pointer": {**wrong, "release": ["x"]}}) + "\n")
+    said = f"echo 'shipway-host-1 x'; while cat {tmp_path}/lie 2>/dev/null; do sleep 0.02; done"
+    with running(tmp_path / "sshd", client_key, more=f'ForceCommand sh -c "{said}"') as host:
+        known = tmp_path / "known_hosts"
+        known.write_text(host.known())
+        with connect(host, shelf, known, client_key) as delivery:
+            assert delivery.pointer() is None
+
+
 def test_a_login_that_says_nothing_is_not_waited_for_for_ever(
     tmp_path: Path, shelf: Shelf, client_key: Path
 ) -> None:

@@ -192,7 +192,18 @@ def test_the_pointer_is_replaced_and_taken_away(scene: Scene) -> None:
     assert scene.again().pointer() == pointer_to(new, 4)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"nonsense", b'{"bundle": "x"}', b"\xff"])
+POINTER = {"environment": "e", "target": "t", "serial": 1, "model": "m", "version": 1,
+           "bundle": "sha256:" + "0" * 64, "release": "r"}  # fmt: skip
+WRONG = [{"serial": "9"}, {"serial": True}, {"serial": None}, {"version": {}}, {"bundle": 5},
+         {"bundle": "sha256:z"}, {"release": ["x"]}, {"target": 1}]  # fmt: skip
+UNREADABLE = [b"", b"{}", b"[]", b"nonsense", b'{"bundle": "x"}', b"\xff", b"[" * 100_000]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [*UNREADABLE, *(json.dumps({**POINTER, **wrong}).encode() for wrong in WRONG)],
+    ids=range(len(UNREADABLE) + len(WRONG)),
+)
 def test_a_pointer_that_nobody_can_read_makes_nothing_live(scene: Scene, content: bytes) -> None:
     scene.write("current.json", content)
     assert scene.delivery.pointer() is None

@@ -218,3 +218,25 @@ def test_an_owner_whose_clock_was_wrong_by_years_and_is_put_right_keeps_its_clai
     assert ledger.take_over(claim) == 1
     with pytest.raises(ConflictError, match="taken over"):
         ledger.check(claim)  # so that it touches nothing any more
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b'{"at": 5}', b'{"at": "noon"}', b"\xff", b"[" * 100_000])
+def test_a_lease_that_cannot_be_read_is_as_good_as_none(
+    ledger: Ledger, objects: CountingObjects, raw: bytes
+) -> None:
+    dead = started(1, by=DEAD)
+    ledger.claim(dead)
+    objects.put("ledger/prod/server/00000001.lease.json", raw)
+    assert ledger.holder(dead) == (DEAD, dead.at, 0)
+    assert ledger.take_over(dead) == 1
+
+
+@pytest.mark.parametrize("raw", [b"{}", b"[]", b'{"owner": {}, "at": "noon"}', b"[" * 100_000])
+def test_a_take_over_that_cannot_be_read_is_told(
+    ledger: Ledger, objects: CountingObjects, raw: bytes
+) -> None:
+    dead = started(1, by=DEAD)
+    ledger.claim(dead)
+    objects.put("ledger/prod/server/00000001.taken-1.json", raw)
+    with pytest.raises(IntegrityError, match="take-over 1 can't be read"):
+        ledger.holder(dead)

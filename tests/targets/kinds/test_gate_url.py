@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import socket
 import struct
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -327,4 +329,55 @@ def test_nobody_listens_on_a_host_of_the_url() -> None:
         taken.bind(("127.0.0.1", 0))
         client = v2_client.Client(f"http://127.0.0.1:{taken.getsockname()[1]}/base", 1)
         with pytest.raises(Unanswered, match="Connection refused"):
+            client.get("/v2")
+
+
+@contextlib.contextmanager
+def answering(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
+    """A server that answers whatever it is asked with the pieces, one after the other."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connected, _ = listener.accept()
+            with connected, contextlib.suppress(OSError):
+                connected.recv(1 << 16)
+                for piece in pieces:
+                    connected.sendall(piece)
+                    time.sleep(pause)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+    ],
+)
+def test_an_answer_that_drips_is_none(head: bytes) -> None:
+    """No pause is as long as the time that it has, all of them together are longer."""
+    with answering(head, *[b" "] * 40, pause=0.05) as url:
+        client = v2_client.Client(url, 0.3)
+        with pytest.raises(Unanswered, match="no answer in time"):
+            client.get("/v2")
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 4000\r\n", b""])
+def test_an_answer_without_end_is_none(length: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(v2_client, "_MOST", 1000)
+    with answering(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n", b" " * 4000) as url:
+        client = v2_client.Client(url, 30)
+        with pytest.raises(Unanswered, match="more than 1000 bytes"):
+            client.get("/v2")
+
+
+def test_an_answer_that_is_cut_is_none() -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n", b"{}") as url:
+        client = v2_client.Client(url, 30)
+        with pytest.raises(Unanswered, match="IncompleteRead"):
             client.get("/v2")
