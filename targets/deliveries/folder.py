@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shipway.registry import files
-from shipway.registry.errors import DeliveryError, IntegrityError
+from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.deliveries import copying, gates
 from shipway.targets.deliveries.base import Fetch, Programs
@@ -61,6 +61,7 @@ class FolderDelivery:
         self._releases = root / "releases"
         self._hidden = root / ".staging"
         self._digests = _DIGESTS
+        self._seen: tuple[bytes | None] | None = None  # what ``current.json`` held when it was last looked at
         self._made: tuple[Path, ...] = ()  # folders that were not there before this, innermost first
 
     # steps
@@ -166,8 +167,23 @@ class FolderDelivery:
                 f"There is no release {pointer.release} at {self.address} to point at.",
                 remedy="Promote the version again: that puts it there.",
             )
+        if self._seen is None:
+            self.pointer()
         content = json.dumps(pointer.to_json(), indent=2).encode() + b"\n"
-        self._publish(content, self.root / CURRENT, self._hidden / f"{CURRENT}.part")
+        part = self._hidden / f"{CURRENT}.{pointer.serial}.part"
+        self._hidden.mkdir(parents=True, exist_ok=True)
+        copying.write(part, content, mode=0o644)
+        if (self._current(),) != self._seen:  # last of all, so that who slept after any check learns it here
+            part.unlink(missing_ok=True)
+            self._seen = None
+            raise ConflictError(
+                f"{self.address}/{CURRENT} was changed by somebody else meanwhile.",
+                why="It is not the one that was there when this command began.",
+                remedy="Look at 'shipway status', then run the command again if it is still wanted.",
+            )
+        part.replace(self.root / CURRENT)
+        self._seen = (content,)
+        copying.sync(self.root)
         self.clear(pointer.release)
         return len(content)
 
@@ -194,10 +210,8 @@ class FolderDelivery:
     def pointer(self) -> Pointer | None:
         """What is live; a ``current.json`` that nobody can read makes nothing live."""
         with self._explained():
-            try:
-                return Pointer.read((self.root / CURRENT).read_bytes())
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+            self._seen = (content,) = (self._current(),)
+            return Pointer.read(content) if content is not None else None
 
     def audit(self, manifest: Manifest) -> ManifestDiff:
         with self._explained():
@@ -248,6 +262,7 @@ class FolderDelivery:
     def withdraw(self) -> None:
         with self._explained():
             (self.root / CURRENT).unlink(missing_ok=True)
+            self._seen = (None,)
 
     def clear(self, release: str) -> None:
         """Remove all of the staging folder: whoever deploys here deploys alone, so it is nobody else's.
@@ -265,6 +280,12 @@ class FolderDelivery:
                     folder.rmdir()
 
     # helpers
+
+    def _current(self) -> bytes | None:
+        try:
+            return (self.root / CURRENT).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def _home(self, release: str) -> Path:
         return self._releases / _name(release)

@@ -363,23 +363,23 @@ def test_files_are_served_with_type_encoding_and_age(s3: Scene) -> None:
     }
 
 
-def test_who_slept_does_not_move_the_pointer(s3: Scene) -> None:
-    old, new = release_of(s3.store, CONTENTS), release_of(s3.store, NEWER, version=2)
+def test_who_slept_does_not_move_the_pointer(scene: Scene) -> None:
+    old, new = release_of(scene.store, CONTENTS), release_of(scene.store, NEWER, version=2)
     for release in (old, new):
-        place(s3.delivery, release)
-    sleeper, other = s3.again(), s3.again()
+        place(scene.delivery, release)
+    sleeper, other = scene.again(), scene.again()
     assert sleeper.pointer() is None
     assert other.pointer() is None
     other.perform(Point(pointer_to(new, 2)))
     with pytest.raises(ConflictError, match="by somebody else"):
         sleeper.perform(Point(pointer_to(old, 1)))
-    assert s3.again().pointer() == pointer_to(new, 2)
-    slept_longer = s3.again()
+    assert scene.again().pointer() == pointer_to(new, 2)
+    slept_longer = scene.again()
     assert slept_longer.pointer() == pointer_to(new, 2)
     other.perform(Point(pointer_to(old, 3)))
     with pytest.raises(ConflictError, match="by somebody else"):
         slept_longer.perform(Point(pointer_to(new, 2)))
-    assert s3.again().pointer() == pointer_to(old, 3)
+    assert scene.again().pointer() == pointer_to(old, 3)
 
 
 def test_storage_runs_nothing(s3: Scene) -> None:
