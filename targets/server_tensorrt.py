@@ -120,7 +120,7 @@ class ServerTensorRT(OnnxRuntimeKind[ServerOptions]):
         if "tensorrt" not in self.chosen.providers:
             return
         for name, profile in self.chosen.shapes.items():
-            if profile.max[0] < batch:
+            if profile.max and profile.max[0] < batch:
                 raise ConfigError(
                     f"max_batch is {batch}, but shapes.{name}.max ends at a batch of {profile.max[0]}.",
                     why="Triton forms batches of max_batch; TensorRT's engine is made for those of 'shapes'.",

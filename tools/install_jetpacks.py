@@ -38,9 +38,8 @@ def install(python: str, requirements: list[str], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([interpreter(python), "-m", "venv", folder], check=True)
     pip = [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    again = ROOT / "tools" / "again.sh"
     subprocess.run(
-        [again, *pip, "install", "--no-compile", "--only-binary", ":all:", *requirements], check=True
+        [AGAIN, *pip, "install", "--no-compile", "--only-binary", ":all:", *requirements], check=True
     )
     done.write_text(wanted)
 
@@ -53,7 +52,7 @@ def interpreter(python: str) -> Path:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     subprocess.run([AGAIN, *pip, "--require-hashes", "-r", ROOT / "locks" / "uv.txt"], check=True)
     uv = [sys.executable, "-m", "uv", "--quiet", "python"]
-    subprocess.run([ROOT / "tools" / "again.sh", *uv, "install", python], check=True)
+    subprocess.run([AGAIN, *uv, "install", python], check=True)
     answer = subprocess.run(
         [*uv, "find", "--managed-python", python], check=True, capture_output=True, text=True
     )
@@ -69,8 +68,8 @@ def installed(python: str) -> Iterator[Path]:
 
 
 def works(found: Path, python: str) -> bool:
-    """pyenv's shims of versions that are not chosen are there, and fail."""
-    program = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+    """pyenv's shims of versions that are not chosen are there, and fail; Debian's may lack ensurepip."""
+    program = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
     try:
         answer = subprocess.run([found, "-c", program], capture_output=True, text=True, check=False)
     except OSError:

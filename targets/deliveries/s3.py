@@ -211,7 +211,7 @@ class S3Delivery:
         stay = {*self.releases(), *([pointer.release] if pointer else [])}
         for key, _ in list(self.bucket.list(removing)):  # those too at which a process was killed earlier
             begun = key.removeprefix(removing)
-            if "/" not in begun and begun not in stay:
+            if begun and "/" not in begun and begun not in stay:
                 self._sweep(self._there.home(begun))
             self.bucket.delete(key)
 
