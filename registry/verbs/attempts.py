@@ -99,10 +99,10 @@ def proved(wish: Wish, source: Source, work: Path, bench: Bench | None, clock: C
             with clock.phase("verify"):
                 path = work / "proved.onnx"
                 proof, link, slimmed = _measured(wish, model, reference, path)
+                chain.require_proof(link, wish.name)
                 inside = layers.Inside(wish, way.toolchain, source, mended, folder, bench)
                 if wish.bisect and not link.passed:
                     link = dataclasses.replace(link, notes=(*link.notes, inside.explain(path, proof)))
-            chain.require_proof(link, wish.name)
             others = "another --toolchain or convert.opset" + ("" if wish.samples else _REAL)
             chain.require(
                 [link],

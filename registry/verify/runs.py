@@ -81,8 +81,9 @@ def seeded(
     runs: list[Run] = []
     counts = golden.counts(inputs, limits)
     failure: ConversionError | None = None
+    died = False
     for whole in golden.RANGES if counts else golden.RANGES[:1]:
-        if _ended(failure, "Died") and whole != golden.ONES:
+        if died and whole != golden.ONES:
             continue  # it does not check what it is given: what it makes of other numbers may be anything
         runs.clear()
         try:
@@ -90,7 +91,7 @@ def seeded(
             runs.append(run(runs[0].sizes))
             break
         except ConversionError as error:
-            failure = failure or error
+            failure, died = failure or error, died or _ended(error, "Died")
             if _ended(error, "TimedOut"):
                 raise
     else:
@@ -150,6 +151,8 @@ def _first_that_runs(run: Callable[[Mapping[str, int]], Run], inputs: Sequence[T
         try:
             found = run(sizes)
         except ConversionError as error:
+            if _ended(error, "TimedOut"):
+                raise  # what hangs once would hang at each size
             failure = failure or error
             continue
         if all(output.size for output in found.outputs):

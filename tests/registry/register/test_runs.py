@@ -128,7 +128,7 @@ def test_whole_numbers_that_the_trained_model_refuses_are_made_otherwise(
     assert max(array.max() for array in made) == high
 
 
-@pytest.mark.parametrize(("kind", "asked"), [("TimedOut", 4), ("Died", 8), ("ValueError", 16)])
+@pytest.mark.parametrize(("kind", "asked"), [("TimedOut", 1), ("Died", 8), ("ValueError", 16)])
 def test_what_runs_on_no_whole_numbers_is_refused_in_the_first_words(kind: str, asked: int) -> None:
     class Broken(Trained):
         runs = 0
@@ -140,7 +140,7 @@ def test_what_runs_on_no_whole_numbers_is_refused_in_the_first_words(kind: str, 
     broken = Broken()
     with pytest.raises(ConversionError, match=r"Refusal 1\."):
         seeded(broken, inputs=COUNTED)
-    assert broken.runs == asked  # four sizes for each range
+    assert broken.runs == asked  # four sizes for each range; what hangs is asked once
 
 
 def given(
