@@ -22,13 +22,13 @@ from shipway.registry.config.values import (
     Host,
     Int,
     Limit,
+    Memory,
     Opset,
     Url,
     Wave,
 )
 from shipway.registry.nouns import Tolerance
 from shipway.targets.base import TargetOptions
-from shipway.targets.limits import Size
 
 
 class Section(BaseModel):
@@ -75,7 +75,7 @@ class ConvertConfig(Section):
         default="auto",
         description="tensors' data in a file of their own beside the graph: auto (above 1.5 GB), or always",
     )
-    memory: Size | None = Field(
+    memory: Memory | None = Field(
         default=None,
         description="memory that a conversion may use (16GB); none: 3/4 of the machine's, 8GB at least",
     )

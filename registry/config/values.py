@@ -7,9 +7,10 @@ import re
 from typing import Annotated, Literal, TypeGuard
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
 from shipway.registry.units import parse_duration
+from shipway.targets.limits import Size
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
@@ -73,6 +74,12 @@ def _number(value: object) -> object:
     return value
 
 
+def _memory(size: int) -> int:
+    if size < 100_000_000:  # Python and NumPy need that much address space; with less they die without a word
+        raise ValueError("must be 100MB at least")
+    return size
+
+
 Opset = Annotated[
     int | Literal["auto"],
     PlainValidator(_opset),
@@ -90,6 +97,8 @@ Host = Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string"})]
 Destination = Annotated[str, PlainValidator(_destination), WithJsonSchema({"type": "string"})]
 """A folder, ``s3://bucket/prefix`` or ``ssh://user@host/folder``."""
 Url = Annotated[str, PlainValidator(_url), WithJsonSchema({"type": "string"})]
+Memory = Annotated[Size, AfterValidator(_memory)]
+"""Bytes that a converter may use."""
 Int = Annotated[int, Strict()]
 Bool = Annotated[bool, Strict()]
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]

@@ -245,7 +245,7 @@ def _alone(
 
 _NO_MEMORY = re.compile(
     r"bad_alloc|MemoryError|[Cc]annot allocate memory(?! in static TLS)|(?:Unable|[Ff]ailed) to allocate"
-    r"|[Oo]ut of memory|failed to map segment|Memory allocation still failed|can't start new thread"
+    r"|[Oo]ut of memory|failed to map segment|[Mm]emory allocation (?:still )?failed|can't start new thread"
 )
 """In the words of C++, Python, the kernel, NumPy, ONNX Runtime, glibc's loader of libraries and OpenBLAS."""
 

@@ -147,6 +147,10 @@ WRONG = {
     ),
     "true for a number": (f"{HEAD}convert: {{timeout_s: true}}\n", ["convert.timeout_s: must be a number"]),
     "memory": (f"{HEAD}convert: {{memory: 3 bags}}\n", ["convert.memory: must be a size such as 20MB"]),
+    "memory that holds no Python": (
+        f"{HEAD}convert: {{memory: 50MB}}\n",
+        ["convert.memory: must be 100MB at least"],
+    ),
     "store on a host": (f"{HEAD}store: ssh://a/b\n", ["deploy.yaml:2: store: must be a folder or s3://"]),
     "endpoint of a folder": (
         f"{HEAD}store: {{to: x, region: y}}\n",

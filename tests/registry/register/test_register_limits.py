@@ -49,10 +49,10 @@ def test_int8_with_samples_takes_its_ranges_from_them(
 def test_int8_gets_no_more_memory_than_a_conversion(
     project: Project, model_file: Path, samples: Path, scratch: Path
 ) -> None:
-    limited = configured(project, f"convert: {{memory: 50MB}}\n{INT8}")
+    limited = configured(project, f"convert: {{memory: 100MB}}\n{INT8}")
     with pytest.raises(VerificationError) as caught:
         register(limited, model_file, "net", samples=samples)
-    assert caught.value.why.count("more memory than the 50.0 MB it may use (convert.memory") == 3
+    assert caught.value.why.count("more memory than the 100.0 MB it may use (convert.memory") == 3
     assert "ranges from the samples" in caught.value.why
     assert limited.store.names() == []
     assert not list(scratch.iterdir())
@@ -72,9 +72,9 @@ def test_an_optimiser_that_hangs_costs_its_time_and_the_version_is_not_optimised
     assert not list(scratch.iterdir())
 
 
-@pytest.mark.parametrize("megabytes", [1, 20, 50, 100, 200])
+@pytest.mark.parametrize("megabytes", [100, 150, 200])
 def test_a_child_that_can_not_even_import_is_told_to_lack_memory(tmp_path: Path, megabytes: int) -> None:
-    """Python, NumPy's library, OpenBLAS and ONNX Runtime each say it in their own words."""
+    """NumPy's library, OpenBLAS and ONNX Runtime each say it in their own words. Less can't be asked for."""
     memory = megabytes * 1_000_000
     worker = Worker(quantiser.WORKER, cwd=tmp_path, memory=memory)
     with worker, pytest.raises(WorkerError) as caught:
