@@ -7,7 +7,6 @@ conditional requests: see ``shipway.registry.s3.conditions``.
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,10 +112,6 @@ class S3Objects:
 
     def delete(self, key: str) -> None:
         self.bucket.delete(self.key(key))
-
-    def clean(self, older_than: datetime.timedelta = datetime.timedelta(days=7)) -> int:
-        """End uploads that were begun longer ago and never finished; return how many there were."""
-        return transfer.abort_uploads(self.bucket, self.key(""), older_than)
 
     def _cached(self, digest: Digest) -> Path:
         return self._cache / digest.algorithm / digest.hex[:2] / digest.hex

@@ -6,7 +6,6 @@
 ``builds/<hex>.json``                     which bundle came out of which inputs: not built twice
 ``versions/NAME/<number>.json``           a version's record: promote need not ask MLflow
 ``versions/NAME/sources/<hex>.json``      which version a source became: not registered twice
-``versions/NAME/models/<hex>.json``       the same by the canonical model's digest
 ``ledger/...``                            see ``shipway.registry.ledger``
 ========================================  =========================================================
 
@@ -123,16 +122,13 @@ class Store:
     # version records
 
     def put_version(self, version: ModelVersion) -> None:
-        """Keep a record; the pointers to it follow, so that a found pointer always leads to a record."""
-        name, number = version.name, version.version
+        """Keep a record; the pointer to it follows, so that a found pointer always leads to a record."""
         record = json.dumps(version.to_json(), sort_keys=True).encode()
-        pointer = json.dumps({"version": number}).encode()
-        self.objects.put(f"versions/{name}/{number}.json", record)
-        self.objects.put(f"versions/{name}/models/{version.digest.hex}.json", pointer)
-        self.objects.put(f"versions/{name}/sources/{version.source.hex}.json", pointer)
+        self.objects.put(f"versions/{version.name}/{version.version}.json", record)
+        self.remember_source(version.name, version.source, version.version)
 
     def remember_source(self, name: str, source: Digest, number: int) -> None:
-        """Note that another source is the same model as a version that exists."""
+        """Note that a source became a version that exists."""
         pointer = json.dumps({"version": number}).encode()
         self.objects.put(f"versions/{name}/sources/{source.hex}.json", pointer)
 
@@ -155,11 +151,5 @@ class Store:
         return sorted({key.split("/")[1] for key in self.objects.list("versions/")})
 
     def find_by_source(self, name: str, source: Digest) -> ModelVersion | None:
-        return self._pointed(name, f"versions/{name}/sources/{source.hex}.json")
-
-    def find_by_model(self, name: str, digest: Digest) -> ModelVersion | None:
-        return self._pointed(name, f"versions/{name}/models/{digest.hex}.json")
-
-    def _pointed(self, name: str, key: str) -> ModelVersion | None:
-        raw = self.objects.get(key)
+        raw = self.objects.get(f"versions/{name}/sources/{source.hex}.json")
         return self.version(name, json.loads(raw)["version"]) if raw is not None else None

@@ -76,7 +76,7 @@ def test_a_remembered_build_counts_only_while_its_files_are_there(store: Store) 
     assert store.built(inputs) is None
 
 
-def test_versions_are_found_by_number_source_and_model(store: Store) -> None:
+def test_versions_are_found_by_number_and_source(store: Store) -> None:
     first, second = a_version(1), a_version(10)
     for version in (second, first):
         store.put_version(version)
@@ -84,8 +84,7 @@ def test_versions_are_found_by_number_source_and_model(store: Store) -> None:
     assert store.version("ocr-rec", 3) is None
     assert store.versions("ocr-rec") == [first, second]
     assert store.find_by_source("ocr-rec", second.source) == second
-    assert store.find_by_model("ocr-rec", first.digest) == first
-    assert store.find_by_model("other", first.digest) is None
+    assert store.find_by_source("other", second.source) is None
     other = Digest.of(b"another export")
     store.remember_source("ocr-rec", other, 10)
     assert store.find_by_source("ocr-rec", other) == second
