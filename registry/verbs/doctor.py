@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-from shipway.registry import process
+from shipway.registry import catalog, process
 from shipway.registry.config.project import Project
 from shipway.registry.convert import environment, toolchains
 from shipway.registry.errors import ShipwayError
@@ -148,7 +147,7 @@ def _store(project: Project) -> Finding:
 
 def _registry(project: Project) -> Finding:
     use, uri = "register, versions", project.registry_uri
-    shown = without_password(uri)
+    shown = catalog.shown(uri)
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         if path.is_file():
@@ -198,9 +197,3 @@ def _elsewhere(project: Project, stage: str, target: str) -> Finding:
             name, "broken", " ".join(filter(None, (error.what, error.why))), "promote", error.remedy
         )
     return Finding(name, "ok", to, "promote")
-
-
-def without_password(uri: str) -> str:
-    """``uri`` as it may be shown."""
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@") if password else uri

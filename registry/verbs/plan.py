@@ -17,7 +17,6 @@ def plan(
     environment: str,
     *,
     targets: Sequence[str] = (),
-    accept: str | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
     """The plan of ``promote`` and the version, without touching a destination or the ledger.
@@ -25,4 +24,4 @@ def plan(
     Bundles are built (into the store), because only that shows their size and whether the targets can run
     them. Raises what ``promote`` raises before it starts.
     """
-    return promote(project, ref, environment, targets=targets, accept=accept, dry_run=True, observer=observer)
+    return promote(project, ref, environment, targets=targets, dry_run=True, observer=observer)

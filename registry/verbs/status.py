@@ -9,7 +9,6 @@ from shipway.registry.config.project import Project
 from shipway.registry.deploy import mirror
 from shipway.registry.deploy.waves import allowed_failures
 from shipway.registry.errors import ShipwayError
-from shipway.registry.ledger import owner
 from shipway.registry.ledger.events import Event, Place, Started
 from shipway.registry.ledger.ledger import Head, Ledger
 from shipway.registry.nouns import Digest, Json
@@ -126,7 +125,6 @@ def look(project: Project, environment: str, target: str, *, deep: bool = False)
         return TargetStatus(attempt=attempt, outcome=attempt.outcome if attempt else None)
     live = ledger.started(place, serial)
     rollback = ledger.started(place, candidate) if candidate is not None else None
-    found = _Found()
     try:
         found = _ask(project, place, live, rollback, deep)
     except ShipwayError as error:  # one destination that can't be asked must not hide the others
@@ -205,14 +203,6 @@ def _attempt(ledger: Ledger, head: Head) -> Event | None:
     if head.started is None or head.serial == head.standing.live:
         return None
     return Event(head.started, head.ended)
-
-
-def running(project: Project, event: Event) -> bool:
-    """Whether an attempt without outcome is at work; else it was killed, and the next command sees to it."""
-    if event.ended is not None:
-        return False
-    holder, renewed, _ = Ledger(project.store.objects).holder(event.started)
-    return owner.is_alive(holder, renewed)
 
 
 def _lag(pointer: Pointer | None, live: Started, where: str) -> str:

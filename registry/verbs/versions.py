@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shipway.registry.config.project import Project
+from shipway.registry.deploy.mirror import places_of
 from shipway.registry.errors import NotFoundError
-from shipway.registry.ledger.events import Place
 from shipway.registry.ledger.ledger import Ledger
 from shipway.registry.nouns import Json, ModelRef, ModelVersion, OutputMeasure, check_model_name
 from shipway.registry.verbs.resolve import resolve
@@ -153,14 +153,12 @@ def _live(project: Project) -> dict[tuple[str, int], tuple[str, ...]]:
     """(model, version) to the places where the ledger says it is live."""
     ledger = Ledger(project.store.objects)
     found: dict[tuple[str, int], tuple[str, ...]] = {}
-    for environment, body in project.config.environments.items():
-        for target in body.targets:
-            place = Place(environment, target)
-            serial = ledger.head(place).standing.live
-            if serial is not None:
-                started = ledger.started(place, serial)
-                key = (started.model, started.version)
-                found[key] = (*found.get(key, ()), str(place))
+    for place in places_of(project):
+        serial = ledger.head(place).standing.live
+        if serial is not None:
+            started = ledger.started(place, serial)
+            key = (started.model, started.version)
+            found[key] = (*found.get(key, ()), str(place))
     return found
 
 
