@@ -206,10 +206,9 @@ def _write_flavor(
 def _record_numbers(client: Any, run_id: str, model_id: str, draft: ModelVersion) -> None:
     from mlflow.entities import Metric, Param
 
-    links = [*draft.links, *(link for variant in draft.variants for link in variant.links)]
     numbers = {
         f"{link.source}-to-{link.target}/{_plain(output.name)}/{key}": getattr(output, key)
-        for link in links
+        for link in draft.chain
         for output in link.outputs
         for key in ("max_abs", "max_rel", "cosine", "scale")
     }

@@ -113,8 +113,12 @@ class Tolerance:
     atol: float
     rtol: float
 
+    def bound(self, scale: float) -> float:
+        """The largest absolute error that passes."""
+        return self.atol + self.rtol * scale
+
     def allows(self, max_abs: float, scale: float) -> bool:
-        return max_abs <= self.atol + self.rtol * scale
+        return max_abs <= self.bound(scale)
 
     def to_json(self) -> Json:
         return {"atol": self.atol, "rtol": self.rtol}
@@ -275,6 +279,11 @@ class ModelVersion:
     @property
     def passed(self) -> bool:
         return all(link.passed for link in self.links)
+
+    @property
+    def chain(self) -> tuple[Link, ...]:
+        """Every link, each once: those to the canonical model, then those to its variants."""
+        return tuple(dict.fromkeys([*self.links, *(link for v in self.variants for link in v.links)]))
 
     def variant(self, precision: str) -> Variant | None:
         return next((v for v in self.variants if v.precision == precision), None)

@@ -34,7 +34,7 @@ def registered(done: Registered) -> Iterator[Block]:
     yield Cell(f"Registered {version.ref}", BOLD)
     yield f"  {version.digest}, {version.toolchain}, opset {version.opset}"
     yield from _story(version)
-    yield links(chain(version))
+    yield links(version.chain)
 
 
 def registered_json(done: Registered) -> Json:
@@ -46,17 +46,12 @@ def registered_json(done: Registered) -> Json:
         "digest": str(version.digest),
         "toolchain": version.toolchain,
         "opset": version.opset,
-        "links": [link.to_json() for link in chain(version)],
+        "links": [link.to_json() for link in version.chain],
         "repairs": list(version.extra.get("repairs", ())),
         "tried": list(version.extra.get("tried", ())),
         "notes": list(version.extra.get("notes", ())),
         "seconds": dict(done.seconds),
     }
-
-
-def chain(version: ModelVersion) -> list[Link]:
-    """Every link of a version, each once: those to the canonical model, then those to its variants."""
-    return list(dict.fromkeys([*version.links, *(link for v in version.variants for link in v.links)]))
 
 
 def links(found: Sequence[Link]) -> Table:
@@ -134,7 +129,7 @@ def shown(version: ModelVersion, live: Sequence[str]) -> Iterator[Block]:
         ("interface", "name", "type", "shape"),
         [*_specs("input", version.inputs), *_specs("output", version.outputs)],
     )
-    yield links(chain(version))
+    yield links(version.chain)
     yield Table(("file", "size", "sha256"), list(_files(version)))
 
 
@@ -148,7 +143,7 @@ def _story(version: ModelVersion) -> Iterator[Block]:
         first, *more = attempt["why"].splitlines() or [""]
         yield Cell(f"  tried      {attempt['toolchain']}{repairs}: {first}", WARN)
         yield from (f"             {line}" for line in more)
-    for note in (*extra.get("notes", ()), *_said(chain(version))):
+    for note in (*extra.get("notes", ()), *_said(version.chain)):
         yield f"  note       {note}"
     if latency := extra.get("latency_ms"):
         times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in latency.items())

@@ -62,7 +62,7 @@ def page(version: ModelVersion) -> str:
 
 
 def _body(version: ModelVersion) -> Iterator[str]:
-    links = list(dict.fromkeys([*version.links, *(link for v in version.variants for link in v.links)]))
+    links = version.chain
     yield f"<h1>{escape(str(version.ref))}</h1>"
     yield f"<p>{escape(version.toolchain)}, opset {version.opset}<br><code>{version.digest}</code></p>"
     yield "<h2>Chain</h2>"
@@ -84,7 +84,7 @@ def _body(version: ModelVersion) -> Iterator[str]:
 
 
 def _row(link: Link, output: OutputMeasure) -> tuple[str, ...]:
-    allowed = link.tolerance.atol + link.tolerance.rtol * output.scale
+    allowed = link.tolerance.bound(output.scale)
     verdict = "passed" if link.passed or output.max_abs <= allowed else "failed"
     said = "flat: proves little" if output.flat and verdict == "passed" else verdict
     return (

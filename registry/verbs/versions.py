@@ -170,8 +170,9 @@ def _files(version: ModelVersion) -> dict[str, str]:
 
 
 def _measures(version: ModelVersion) -> dict[tuple[str, str, str], OutputMeasure]:
-    links = [*version.links, *(link for variant in version.variants for link in variant.links)]
-    return {(link.source, link.target, output.name): output for link in links for output in link.outputs}
+    return {
+        (link.source, link.target, output.name): output for link in version.chain for output in link.outputs
+    }
 
 
 def _side(version: ModelVersion) -> Json:

@@ -56,7 +56,7 @@ class Difference:
 
     def table(self) -> str:
         """For a message, aligned."""
-        allowed = self.tolerance.atol + self.tolerance.rtol * self.measured.scale
+        allowed = self.tolerance.bound(self.measured.scale)
         head = ("operator", "layer", "tensor", "max_abs", "allowed", "scale")
         row = (
             *(self.operator, self.layer or "not known", self.tensor),

@@ -100,7 +100,7 @@ def measure_output(
     if why:
         return OutputMeasure(name, math.inf, math.inf, 0.0, scale), why
     max_abs, hits, rows = 0.0, 0, 0
-    allowed = tolerance.atol + tolerance.rtol * scale
+    allowed = tolerance.bound(scale)
     histogram = np.zeros(len(ERROR_EDGES) + 2, np.int64)
     for reference, candidate in pairs:
         if reference.size == 0:
@@ -136,7 +136,7 @@ def _counts(error: NDArray[np.float64], allowed: float) -> NDArray[np.int64]:
 
 def excess(output: OutputMeasure, tolerance: Tolerance) -> float:
     """``max_abs`` over what is allowed: at most 1.0 passes."""
-    allowed = tolerance.atol + tolerance.rtol * output.scale
+    allowed = tolerance.bound(output.scale)
     if allowed == 0:
         return 0.0 if output.max_abs == 0 else math.inf
     return output.max_abs / allowed
@@ -188,7 +188,7 @@ def table(links: Sequence[Link]) -> str:
     rows = [("link", "output", "max_abs", "allowed", "scale", "cosine", "")]
     for link in links:
         for output in link.outputs:
-            allowed = link.tolerance.atol + link.tolerance.rtol * output.scale
+            allowed = link.tolerance.bound(output.scale)
             passed = link.tolerance.allows(output.max_abs, output.scale)
             good = "ok" if not output.flat else "flat"
             rows.append(

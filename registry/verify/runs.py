@@ -171,8 +171,8 @@ def _is_telling(
     """Whether every output varies by far more than fp32 may be off, and by more than any precision may."""
     for outputs in zip(*results, strict=True):
         scale = max(float(np.abs(output).max(initial=0)) for output in outputs)
-        wanted = [_RESOLUTION * (tolerance.atol + tolerance.rtol * scale)]
-        wanted += [one.atol + one.rtol * scale for one in narrow if one.rtol < 1]
+        wanted = [_RESOLUTION * tolerance.bound(scale)]
+        wanted += [one.bound(scale) for one in narrow if one.rtol < 1]
         if parity.spread_of(outputs) <= max(wanted):
             return False
     return True

@@ -87,7 +87,8 @@ def test_a_digest_reads_back_and_refuses_others() -> None:
 @given(scale=st.floats(0, 1e6), share=st.floats(0, 0.99))
 def test_tolerance_grows_with_the_output_and_has_an_edge(scale: float, share: float) -> None:
     tolerance = Tolerance(1e-5, 1e-5)
-    limit = 1e-5 + 1e-5 * scale
+    limit = tolerance.bound(scale)
+    assert limit == 1e-5 + 1e-5 * scale
     assert tolerance.allows(limit * share, scale)
     assert not tolerance.allows(limit * 1.01, scale)
     assert not tolerance.allows(float("nan"), scale)
@@ -118,3 +119,4 @@ def test_a_version_survives_its_json_form() -> None:
     assert version.variant("int8") == version.variants[1]
     assert version.variant("fp16") is None
     assert version.passed
+    assert version.chain == (link,)  # of fp32 and of int8 alike, once
