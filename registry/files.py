@@ -30,10 +30,6 @@ def describe(path: Path, name: str) -> File:
     return File(name, digest_of(path), path.stat().st_size)
 
 
-def _temporary(path: Path) -> Path:
-    return path.parent / f".{path.name[:64]}.{secrets.token_hex(6)}.tmp"
-
-
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -45,7 +41,7 @@ def _sync_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = path.parent / f".{path.name[:64]}.{secrets.token_hex(6)}.tmp"
     try:
         yield temporary
     finally:
@@ -83,8 +79,8 @@ def create_exclusive(path: Path, data: bytes) -> bool:
         return True
 
 
-def copy_atomic(source: Path, target: Path, *, expect: Digest | None = None) -> int:
-    """Copy ``source`` to ``target`` in one step and return the bytes written.
+def copy_atomic(source: Path, target: Path, *, expect: Digest | None = None) -> None:
+    """Copy ``source`` to ``target`` in one step.
 
     Where ``expect`` is given the bytes are hashed on the way; on a mismatch nothing appears at ``target``
     and ValueError is raised.
@@ -100,9 +96,7 @@ def copy_atomic(source: Path, target: Path, *, expect: Digest | None = None) -> 
                     writer.write(chunk)
             if digest.hexdigest() != expect.hex:
                 raise ValueError(f"{source} does not hold {expect}")
-        size = temporary.stat().st_size
         temporary.replace(target)
-        return size
 
 
 def link_or_copy(source: Path, target: Path) -> None:

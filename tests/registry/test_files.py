@@ -81,7 +81,7 @@ def test_a_copy_with_other_bytes_than_expected_does_not_appear(tmp_path: Path) -
     with pytest.raises(ValueError, match="does not hold"):
         files.copy_atomic(source, target, expect=Digest.of(b"other"))
     assert names(target.parent) == []
-    assert files.copy_atomic(source, target, expect=files.digest_of(source)) == 3_000_000
+    files.copy_atomic(source, target, expect=files.digest_of(source))
     assert target.read_bytes() == source.read_bytes()
 
 
