@@ -171,13 +171,13 @@ def to_round_for(model: onnx.ModelProto, proof: GoldenSet, *, samples: bool) -> 
     single sample is left to judge.
     """
     from shipway.registry.convert import graph
-    from shipway.registry.verify import chain, golden
+    from shipway.registry.verify import golden, runs
 
     if samples:
         return proof.cases[1 : proof.given : 2]
     inputs, limits = graph.info(model, 0).inputs, graph.id_limits(model)
     whole = golden.range_of(golden.counts(inputs, limits), proof.cases)
-    return golden.to_round_for(inputs, proof.sizes[-1], limits, seed=chain.SEED, whole=whole)
+    return golden.to_round_for(inputs, proof.sizes[-1], limits, seed=runs.SEED, whole=whole)
 
 
 def _explained(wish: Wish, link: Link, good: Path, bad: Path, found: Proved) -> Link:

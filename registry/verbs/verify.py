@@ -243,12 +243,12 @@ def _can_measure() -> bool:
 
 
 def _measure(project: Project, version: ModelVersion, progress: Advance) -> Iterator[Link]:
-    from shipway.registry.verify import slice as golden
+    from shipway.registry.verify import slice as golden_slice
 
     with tempfile.TemporaryDirectory(prefix="shipway-") as name:
         folder = Path(name)
         _lay_out(project, version.golden, folder)
-        cases = golden.read(folder / "golden")
+        cases = golden_slice.read(folder / "golden")
         for variant in version.variants:
             yield _measure_variant(project, version, variant, cases, folder / "variants" / variant.precision)
             progress.advance()

@@ -18,8 +18,6 @@ from shipway.registry.verify.golden import Case
 from shipway.registry.verify.parity import Array
 from shipway.registry.verify.reference import Reference
 
-SEED = runs.SEED
-
 
 @dataclass(frozen=True, slots=True)
 class GoldenSet:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from shipway.registry.errors import UsageError
 from shipway.registry.nouns import TensorSpec
+from shipway.registry.verify.parity import Array
 
-Array = NDArray[np.generic]
 Case = dict[str, Array]
 """One call of the model: its inputs by name."""
 

@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shipway.registry.nouns import Json
-
-Array = NDArray[np.generic]
+from shipway.registry.verify.parity import Array
 
 MAX_ELEMENTS = 4096  # of an output that travels
 _ENCODINGS = ((2.0**-7, 128), (1.0, 0))  # the made grid, and 8-bit images as they are
