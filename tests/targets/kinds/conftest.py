@@ -147,6 +147,12 @@ def tiny(tmp_path: Path) -> Made:
     return make(tmp_path / "made")
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """``tiny`` in a store of the whole run, for tests that only read: each of its bundles is built once."""
+    return make(tmp_path_factory.mktemp("shared"))
+
+
 @pytest.fixture
 def make_version(tmp_path: Path) -> Callable[..., Made]:
     """``make`` with a folder of its own for each call."""

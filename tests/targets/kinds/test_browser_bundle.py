@@ -24,8 +24,8 @@ from shipway.targets.browser_wasm import INTEGRITY, PACKAGE, PINNED, BrowserOpti
 OTHER = f"sha512-{base64.b64encode(hashlib.sha512(b'').digest()).decode()}"
 
 
-def test_the_smallest_runtime_travels_and_little_else(tiny: Any) -> None:
-    manifest = tiny.build("browser-wasm")
+def test_the_smallest_runtime_travels_and_little_else(shared: Any) -> None:
+    manifest = shared.build("browser-wasm")
     copies = {file.path: file.size for file in manifest.files if file.path.endswith(".br")}
     runtime = {
         file.path: file.size
@@ -37,7 +37,7 @@ def test_the_smallest_runtime_travels_and_little_else(tiny: Any) -> None:
         "ort/ort-wasm-simd-threaded.js",
         "ort/ort-wasm-simd-threaded.wasm",
     }
-    overhead = manifest.size - sum(runtime.values()) - sum(copies.values()) - tiny.model().info.size
+    overhead = manifest.size - sum(runtime.values()) - sum(copies.values()) - shared.model().info.size
     assert overhead < 200_000  # bytes: page, module, check, golden slice, assets, README, manifest
     assert manifest.runtime["version"] == PINNED
 
@@ -108,9 +108,9 @@ def test_copies_are_made_again_where_the_kept_ones_are_damaged(
 
 
 def test_a_damaged_model_is_refused_with_its_name(
-    tiny: Any, tmp_path: Path, run_check: Callable[..., Any]
+    shared: Any, tmp_path: Path, run_check: Callable[..., Any]
 ) -> None:
-    manifest = tiny.export("browser-wasm", tmp_path / "out")
+    manifest = shared.export("browser-wasm", tmp_path / "out")
     graph = tmp_path / "out" / "model.onnx"
     graph.write_bytes(graph.read_bytes() + b"\0")
     done = run_check(tmp_path / "out", manifest)
@@ -118,8 +118,8 @@ def test_a_damaged_model_is_refused_with_its_name(
     assert "model.onnx is damaged" in json.loads(done.stdout)["problem"]
 
 
-def test_a_wrong_input_is_named(tiny: Any, tmp_path: Path) -> None:
-    tiny.export("browser-wasm", tmp_path / "out")
+def test_a_wrong_input_is_named(shared: Any, tmp_path: Path) -> None:
+    shared.export("browser-wasm", tmp_path / "out")
     program = """
 import { readFile } from "node:fs/promises";
 import { load } from "./model.js";
@@ -144,8 +144,8 @@ process.exit(0);
     }
 
 
-def test_types_name_the_inputs_and_outputs(tiny: Any, tmp_path: Path) -> None:
-    tiny.export("browser-wasm", tmp_path / "out")
+def test_types_name_the_inputs_and_outputs(shared: Any, tmp_path: Path) -> None:
+    shared.export("browser-wasm", tmp_path / "out")
     types = (tmp_path / "out" / "model.d.ts").read_text()
     assert '  "x": Tensor<Float32Array>;' in types
     assert '  "y": Tensor<Float32Array>;' in types
@@ -155,9 +155,11 @@ def test_types_name_the_inputs_and_outputs(tiny: Any, tmp_path: Path) -> None:
     assert package["name"] == "@shipway/tiny"
 
 
-def test_bundlers_are_kept_from_addresses_that_are_known_at_run_time_only(tiny: Any, tmp_path: Path) -> None:
+def test_bundlers_are_kept_from_addresses_that_are_known_at_run_time_only(
+    shared: Any, tmp_path: Path
+) -> None:
     """Vite and webpack would replace them (docs/how-to/browsers.md: what was tried)."""
-    tiny.export("browser-wasm", tmp_path / "out")
+    shared.export("browser-wasm", tmp_path / "out")
     lines = (tmp_path / "out" / "model.js").read_text().splitlines()
     calls = [line for line in lines if re.search(r"import\.meta|\bimport\(", line)]
     assert len(calls) == 3
@@ -165,9 +167,9 @@ def test_bundlers_are_kept_from_addresses_that_are_known_at_run_time_only(tiny: 
 
 
 def test_a_local_tarball_gives_the_same_bundle(
-    tiny: Any, make_version: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Any, make_version: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = tiny.build("browser-wasm")
+    plain = shared.build("browser-wasm")
     local = npm.tarball(PACKAGE, PINNED, INTEGRITY)
     monkeypatch.setenv("SHIPWAY_CACHE", str(tmp_path / "no cache"))
     monkeypatch.setenv("PATH", "")

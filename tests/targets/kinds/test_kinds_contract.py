@@ -88,9 +88,9 @@ def test_another_version_is_another_bundle(kind: str, make_version: Callable[...
 
 @each_kind
 def test_the_command_in_the_readme_runs_the_check(
-    kind: str, tiny: Any, tmp_path: Path, run_check: Callable[..., Any]
+    kind: str, shared: Any, tmp_path: Path, run_check: Callable[..., Any]
 ) -> None:
-    manifest = tiny.export(kind, tmp_path / "out")
+    manifest = shared.export(kind, tmp_path / "out")
     moved = tmp_path / "a folder of another name"
     shutil.copytree(tmp_path / "out", moved)
     shutil.rmtree(tmp_path / "out")
@@ -117,19 +117,19 @@ def test_the_command_in_the_readme_runs_the_check(
 
 
 @each_kind
-def test_a_bundle_holds_model_golden_and_assets(kind: str, tiny: Any) -> None:
-    manifest = tiny.build(kind)
+def test_a_bundle_holds_model_golden_and_assets(kind: str, shared: Any) -> None:
+    manifest = shared.build(kind)
     graph = manifest.file(manifest.graph)
     assert graph is not None
-    assert graph.digest == tiny.version.variants[0].files[0].digest
-    for file in (*tiny.version.golden, *tiny.version.assets):
+    assert graph.digest == shared.version.variants[0].files[0].digest
+    for file in (*shared.version.golden, *shared.version.assets):
         assert manifest.file(file.path) == file
     assert [file.digest for file in manifest.files].count(graph.digest) == 1  # no second copy of the weights
 
 
 @each_kind
-def test_the_readme_tells_licences_and_versions(kind: str, tiny: Any, tmp_path: Path) -> None:
-    manifest = tiny.export(kind, tmp_path / "out")
+def test_the_readme_tells_licences_and_versions(kind: str, shared: Any, tmp_path: Path) -> None:
+    manifest = shared.export(kind, tmp_path / "out")
     readme = (tmp_path / "out" / "README.md").read_text("utf-8")
     _, heading, licences = readme.partition("\n## Licences\n")
     assert heading
@@ -138,7 +138,7 @@ def test_the_readme_tells_licences_and_versions(kind: str, tiny: Any, tmp_path: 
     holds_a_runtime = any(file.path.startswith("ort/") for file in manifest.files)
     assert ("Permission is hereby granted, free of charge" in licences) == holds_a_runtime
     assert f"version {manifest.version}" in readme.splitlines()[0]
-    assert f"opset {tiny.version.opset}, " in readme
+    assert f"opset {shared.version.opset}, " in readme
 
 
 @pytest.mark.parametrize("kind", ["server-tensorrt", "jetson-ort"])
@@ -160,12 +160,12 @@ def test_no_provider_is_replaced_in_silence(
     kind: str,
     options: dict[str, Any],
     said: str,
-    tiny: Any,
+    shared: Any,
     tmp_path: Path,
     run_check: Callable[..., Any],
 ) -> None:
     """What is missing fails the check, unless deploy.yaml allows it: then the check passes and names it."""
-    manifest = tiny.export(kind, tmp_path / "out", **options)
+    manifest = shared.export(kind, tmp_path / "out", **options)
     done = run_check(tmp_path / "out", manifest)
     verdict = json.loads(done.stdout)
     assert (done.code, verdict["passed"]) == ((5, False) if said else (0, True))
@@ -188,8 +188,10 @@ def test_external_data_travels_beside_the_graph(
 
 
 @each_kind
-def test_a_flipped_byte_is_found(kind: str, tiny: Any, tmp_path: Path, run_check: Callable[..., Any]) -> None:
-    manifest = tiny.export(kind, tmp_path / "out")
+def test_a_flipped_byte_is_found(
+    kind: str, shared: Any, tmp_path: Path, run_check: Callable[..., Any]
+) -> None:
+    manifest = shared.export(kind, tmp_path / "out")
     graph = tmp_path / "out" / manifest.graph
     raw = bytearray(graph.read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -235,9 +237,9 @@ def test_hostile_names_are_names_and_nothing_else(
 
 
 @each_kind
-def test_all_python_in_a_bundle_is_python_3_8(kind: str, tiny: Any, tmp_path: Path) -> None:
+def test_all_python_in_a_bundle_is_python_3_8(kind: str, shared: Any, tmp_path: Path) -> None:
     """By the grammar; a real Python 3.8 compiles it in test_jetson_pythons.py."""
-    tiny.export(kind, tmp_path / "out")
+    shared.export(kind, tmp_path / "out")
     _parse_all(tmp_path / "out")
 
 
@@ -255,10 +257,10 @@ def _parse_all(folder: Path) -> None:
 
 
 @each_kind
-def test_a_model_beyond_the_runtime_is_refused(kind: str, tiny: Any) -> None:
+def test_a_model_beyond_the_runtime_is_refused(kind: str, shared: Any) -> None:
     found = load_kind(kind)
     target = found(found.options())
-    info = tiny.model().info
+    info = shared.model().info
     target.check(info)
     for change, word in (
         ({"opset": 99}, "opset 99"),
@@ -271,10 +273,10 @@ def test_a_model_beyond_the_runtime_is_refused(kind: str, tiny: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mobile-ort", "browser-wasm"])
-def test_a_size_limit_counts_the_whole_bundle(kind: str, tiny: Any) -> None:
-    size = tiny.build(kind).size
-    too_small = tiny.model().info.size + 1  # enough for the model, not for what goes with it
+def test_a_size_limit_counts_the_whole_bundle(kind: str, shared: Any) -> None:
+    size = shared.build(kind).size
+    too_small = shared.model().info.size + 1  # enough for the model, not for what goes with it
     with pytest.raises(UnsupportedModelError, match="too large") as caught:
-        tiny.build(kind, size_limit=too_small)
+        shared.build(kind, size_limit=too_small)
     assert "int8" in caught.value.remedy
-    assert tiny.build(kind, size_limit=size + 1000).size <= size + 1000
+    assert shared.build(kind, size_limit=size + 1000).size <= size + 1000
