@@ -1,9 +1,9 @@
 """The one way in which shipway runs other programs.
 
 ``run`` runs a command to its end; ``Worker`` keeps a Python child that imports something heavy while its
-parent does other work, then answers requests. Rules that both keep: a child lives in a process group of its
-own and the whole group is killed on a timeout, on an error and on Ctrl-C, so that nothing is ever left
-behind; a child that outlives its parent's death (Linux) is killed by the kernel.
+parent does other work, then answers requests. Both keep a child in a process group of its own, and the whole
+group is killed on a timeout, on an error and on Ctrl-C, so that nothing is left behind. A parent that is
+killed outright can do nothing: then the kernel ends its workers (Linux), and what it ran goes on to its end.
 """
 
 from __future__ import annotations
@@ -94,8 +94,10 @@ def run(
     """Run a command on ``stdin`` with captured output; never raises for what the command does.
 
     ``timeout`` in seconds; ``memory`` in bytes limits the address space (Linux). ``env`` adds to the
-    environment. ``offline`` cuts it off the network where the kernel allows that; then ``argv`` starts with a
-    path. Raises OSError where the program can't be started.
+    environment. Raises OSError where the program can't be started.
+
+    ``offline`` cuts it off the network where the kernel allows that; then ``argv`` starts with a path, and a
+    program that can't be started is one that failed, with the reason on stderr.
     """
     began = time.monotonic()
     source = subprocess.PIPE if stdin else subprocess.DEVNULL
@@ -235,7 +237,8 @@ def serve(prepare: Callable[[], Callable[[Json], Json]]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children
     signal.signal(signal.SIGTERM, _exit_at_once)
     gc.set_threshold(1_000_000, 20, 20)  # what it imports stays: to look there for garbage is waste
-    with os.fdopen(os.dup(1), "wb") as answers:
+    # Left for the kernel to close: the parent takes the end of the answers for the child's, last words said.
+    with os.fdopen(os.dup(1), "wb", closefd=False) as answers:
         os.dup2(2, 1)
         handle = prepare()
         for line in sys.stdin.buffer:
@@ -351,11 +354,10 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with_parent() -> None:
+    """One that is gone already has closed this process's stdin, which ends it as well."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
-        raise SystemExit("the parent is gone")
 
 
 def _text(data: bytes) -> str:

@@ -54,6 +54,15 @@ def test_the_child_gets_its_arguments_its_input_and_its_exit_status() -> None:
     assert (done.code, done.stdout) == (7, "['a b', '-x'] in 0\n")
 
 
+def test_a_program_that_is_not_there_has_failed_with_the_reason(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError):
+        process.run([gone])
+    done = process.run([gone], offline=True)
+    assert done.code == 1
+    assert "No such file or directory" in done.stderr
+
+
 def test_an_ordinary_user_stays_who_it_is_and_so_do_its_files(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     command = [sys.executable, "-c", WHO, str(process.OFFLINE)]

@@ -129,6 +129,22 @@ def test_worker_that_dies_says_how(folder: Path, do: str, message: str) -> None:
         assert "last words" in caught.value.log
 
 
+def test_worker_that_takes_its_time_to_die_is_heard_to_its_end(folder: Path) -> None:
+    """A traceback takes long on a busy machine, and is written after all else has ended."""
+    (folder / "slow_child.py").write_text(
+        "import sys, time\n"
+        "from shipway.registry import process\n"
+        "def prepare():\n"
+        "    sys.excepthook = lambda *error: (time.sleep(1), sys.__excepthook__(*error))\n"
+        "    raise MemoryError('no room')\n"
+        "process.serve(prepare)\n"
+    )
+    with process.Worker("slow_child", cwd=folder) as worker, pytest.raises(process.WorkerError) as caught:
+        worker.ask({})
+    assert caught.value.message == "ended with exit status 1"
+    assert caught.value.log.endswith("MemoryError: no room\n")
+
+
 def test_worker_that_hangs_is_killed(folder: Path) -> None:
     with start(folder) as worker:
         pid = worker.ask({"do": "where"})[2]
@@ -181,6 +197,31 @@ def test_worker_dies_with_its_parent(folder: Path) -> None:
         assert is_alive(pid)
         process_.send_signal(signal.SIGKILL)
     assert gone(pid)
+
+
+def test_worker_whose_parent_died_before_it_could_know_ends_too(folder: Path) -> None:
+    """What is left then is that nobody holds the other end of its stdin."""
+    command = [sys.executable, "-m", "child_of_test"]
+    with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        child.stdin.close()
+        assert child.wait(60) == 0
+
+
+@pytest.mark.real
+def test_the_first_process_of_a_container_may_have_workers(folder: Path) -> None:
+    """It is number 1, which elsewhere adopts those whose parent is gone."""
+    parent = (
+        "import os, sys; from pathlib import Path; from shipway.registry import process\n"
+        "with process.Worker('child_of_test', cwd=Path(sys.argv[1])) as w:\n"
+        "    print(os.getpid(), w.ask({'do': 'echo'}))\n"
+    )
+    container = ["unshare", "--pid", "--fork", "--mount-proc"]
+    run = subprocess.run(
+        [*container, sys.executable, "-c", parent, str(folder)],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert run.stdout == "1 {'do': 'echo'}\n", run.stderr
 
 
 def test_run_captures_and_reports() -> None:
