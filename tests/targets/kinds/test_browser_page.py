@@ -39,9 +39,10 @@ FOLLOW = """async ([release, x]) => {
   const model = await loadCurrent("/current.json");
   const { y } = await model.run({ x: { data: Float32Array.from(x), dims: [1, 4] } });
   const { verified, stale, pointer } = model;
+  const patience = new Promise((done) => setTimeout(() => done("it hangs"), PATIENCE));
   return { version: model.bundle.model.version, y: [...y.data], verified, stale: stale ?? "", pointer,
-           offline: await offline("/sw.js") };
-}"""
+           offline: await Promise.race([offline("/sw.js"), patience]) };
+}""".replace("PATIENCE", str(PATIENCE))
 
 
 @pytest.fixture
@@ -217,6 +218,27 @@ def test_a_release_that_cannot_be_loaded_leaves_the_one_before(
     (folder / "bundle.json").write_bytes(manifest)
     seen = visit()
     assert (seen["version"], seen["pointer"]["serial"], seen["stale"]) == (2, 2, "")
+
+
+def test_a_cache_that_cannot_be_read_keeps_no_page_from_its_model(
+    make_version: Callable[..., Any], site: Site, page: Page
+) -> None:
+    """Nor does a service worker without one, or an asset of any name."""
+    manifest = site.release(make_version(assets=[("names #1?%41 文.txt", b"cat\ndog\n")]))
+    site.point(manifest, 1)
+    (site.root / "app.html").write_text("<!doctype html><title>An app</title>")
+    worker = (site.root / "releases" / manifest.release_id / "sw.js").read_text()
+    closed = "CacheStorage.prototype.open = () => Promise.reject(new Error('closed'));"
+    (site.root / "sw.js").write_text(f"{closed}\n{worker}")
+    page.goto(f"{site.url}/app.html")
+    page.evaluate(
+        """async () => (await caches.open("shipway-pointers")).put("/current.json", new Response("{"))"""
+    )
+    seen = page.evaluate(FOLLOW, [manifest.release_id, [1, 2, 3, 4]])
+    assert (seen["version"], seen["stale"], seen["offline"]) == (1, "", False)
+    page.add_init_script("Cache.prototype.keys = () => Promise.reject(new Error('unreadable'));")
+    page.goto(site.page(manifest))
+    assert report_of(page)["passed"] is True
 
 
 def test_halves_are_bits_whatever_the_browser_has(tiny: Any, site: Site, page: Page, tmp_path: Path) -> None:
