@@ -246,8 +246,10 @@ def _alone(
 _NO_MEMORY = re.compile(
     r"bad_alloc|MemoryError|[Cc]annot allocate memory(?! in static TLS)|(?:Unable|[Ff]ailed) to allocate"
     r"|[Oo]ut of memory|failed to map segment|[Mm]emory allocation (?:still )?failed|can't start new thread"
+    r"|pthread_create failed|SystemError: .*without (?:setting an )?exception"
 )
-"""In the words of C++, Python, the kernel, NumPy, ONNX Runtime, glibc's loader of libraries and OpenBLAS."""
+"""In the words of C++, Python, the kernel, NumPy, ONNX Runtime, glibc's loader of libraries and OpenBLAS; the
+last are Python's where it had no room to make a MemoryError."""
 
 
 def more_of_it(why: str) -> str:

@@ -254,7 +254,7 @@ def test_nobody_waits_for_an_optimiser_that_hangs(mlp: Build, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
-        ({"memory": 50_000_000}, "more memory than the 50.0 MB it may use (convert.memory in deploy.yaml)"),
+        ({"memory": 100_000_000}, "more memory than the 100.0 MB it may use (convert.memory in deploy.yaml)"),
         ({"timeout": 0.01}, "no answer within 0.01 s (convert.timeout_s in deploy.yaml)"),
     ],
 )
