@@ -1,7 +1,7 @@
-"""MLflow, the home of versions. The only module that imports it, and only inside its functions.
+"""MLflow, the home of versions. Imported here and in ``catalog_worker`` alone, and only inside functions.
 
 What is here reads and sets aliases; mlflow-skinny, SQLAlchemy and Alembic are enough for it. Logging needs
-the whole of MLflow and onnx: see ``catalog_worker``, the child that does it.
+the whole of MLflow and onnx: the child ``catalog_worker`` does it.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def _write_flavor(
 
     now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
     onnx = importlib.metadata.version("onnx")
-    logged = flavor.Logged(run_id, model_id, mlflow.__version__, onnx, at=str(now))
+    logged = flavor.LoggedModel(run_id, model_id, mlflow.__version__, onnx, at=str(now))
     flavor.write(folder, draft, logged, dict(np.load(example)) if example is not None else None)
 
 

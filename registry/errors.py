@@ -1,7 +1,7 @@
 """What can go wrong, in families by who must act.
 
 Every error says what failed, why, and what to do. The command line maps each family to one exit code
-(``shipway.registry.cli.app``); a program that imports shipway catches the family that it can act on.
+(``shipway.registry.cli.failures``); a program that imports shipway catches the family it can act on.
 A programming mistake is never a ``ShipwayError``: it stays a ``ValueError`` or a ``RuntimeError``.
 """
 

@@ -24,8 +24,8 @@ _SERVED = "serving_input_example.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
-    """What MLflow says of the run and the model that the files are logged with."""
+class LoggedModel:
+    """MLflow's logged model that the files become: its run, its id, and the releases that make it."""
 
     run_id: str
     model_id: str
@@ -34,7 +34,7 @@ class Logged:
     at: str  # UTC, as in 2026-01-31 12:00:00.123456
 
 
-def write(folder: Path, draft: ModelVersion, logged: Logged, example: Mapping[str, Any] | None) -> None:
+def write(folder: Path, draft: ModelVersion, logged: LoggedModel, example: Mapping[str, Any] | None) -> None:
     """Write MLmodel and its companions beside ``model.onnx``. ``example`` is one input by name, as arrays."""
     requirements = [f"mlflow=={logged.mlflow}", f"onnx>={logged.onnx}", "onnxruntime", "numpy"]
     python = platform.python_version()
@@ -56,7 +56,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _description(draft: ModelVersion, logged: Logged, python: str, size: int, example: bool) -> Json:
+def _description(draft: ModelVersion, logged: LoggedModel, python: str, size: int, example: bool) -> Json:
     pyfunc = {
         "data": "model.onnx",
         "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},

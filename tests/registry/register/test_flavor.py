@@ -54,7 +54,7 @@ def test_each_key_is_as_mlflow_writes_it_and_mlflow_runs_the_model(tmp_path: Pat
 
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     ours.mkdir()
-    logged = flavor.Logged(
+    logged = flavor.LoggedModel(
         "r" * 32, "m-1", installed.version("mlflow"), installed.version("onnx"), "2026-01-31 12:00:00.000000"
     )
     flavor.write(ours, DRAFT, logged, EXAMPLE)
