@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, Protocol
 
-from shipway.registry.errors import DeliveryError
+from shipway.registry.errors import ConflictError, DeliveryError
 from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.manifest import Manifest, ManifestDiff
 from shipway.targets.steps import Pointer, Step
@@ -22,10 +22,20 @@ class OutOfReachError(DeliveryError):
     """The destination does not answer, so that nobody can tell what is live there now."""
 
 
+def changed(pointer: str) -> ConflictError:
+    """What is live was changed between the look that a command took at it and its own change."""
+    return ConflictError(
+        f"{pointer} was changed by somebody else meanwhile.",
+        why="It is not the one that was there when this command began.",
+        remedy="Look at 'shipway status', then run the command again if it is still wanted.",
+    )
+
+
 class Delivery(Protocol):
     """A destination that can be asked what it holds and told to perform a step.
 
     Every step can be performed again after a crash, and none leaves a half release under a release's name.
+    ``Point`` replaces what ``pointer`` found last, and nothing else: it raises ConflictError otherwise.
     All methods raise DeliveryError, saying what to do, where the destination can't be used.
     """
 

@@ -22,10 +22,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shipway.registry import files
-from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
+from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.deliveries import copying, gates
-from shipway.targets.deliveries.base import Fetch, Programs
+from shipway.targets.deliveries.base import Fetch, Programs, changed
 from shipway.targets.deliveries.below import make_way, plain, read, remove, size
 from shipway.targets.deliveries.digests import Digests, set_back
 from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff, compare
@@ -176,11 +176,7 @@ class FolderDelivery:
         if (self._current(),) != self._seen:  # last of all, so that who slept after any check learns it here
             part.unlink(missing_ok=True)
             self._seen = None
-            raise ConflictError(
-                f"{self.address}/{CURRENT} was changed by somebody else meanwhile.",
-                why="It is not the one that was there when this command began.",
-                remedy="Look at 'shipway status', then run the command again if it is still wanted.",
-            )
+            raise changed(f"{self.address}/{CURRENT}")
         part.replace(self.root / CURRENT)
         self._seen = (content,)
         copying.sync(self.root)

@@ -27,7 +27,7 @@ import json
 import os
 import stat
 import sys
-from typing import Any, Dict, Iterator, List, NoReturn, Tuple
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 from shipway.targets.deliveries.on_host_files import (
     is_folder,
@@ -115,9 +115,11 @@ class Host(Intake):
         os.rename(os.path.join(staged, file["path"]), make_way(home, file["path"]))
         return True
 
-    def do_point(self, pointer: Dict[str, Any]) -> Dict[str, Any]:
-        """Make a release the live one, noting what was live before it."""
+    def do_point(self, pointer: Dict[str, Any], seen: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+        """Make a release the live one in place of ``seen`` (or once more), noting what was live before it."""
         self.hold(PATIENT_S)
+        if self.pointer() not in (seen, pointer):
+            raise Refused("changed")
         if pointer["release"] not in self.sealed():
             raise Refused("release", release=pointer["release"])
         content = json.dumps(pointer, indent=2, sort_keys=True).encode() + b"\n"

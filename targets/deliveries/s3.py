@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from shipway.registry.errors import ConflictError, DeliveryError, IntegrityError
+from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File, Json
 from shipway.registry.s3 import transfer
 from shipway.registry.s3.bucket import (
@@ -36,7 +36,7 @@ from shipway.registry.s3.bucket import (
 )
 from shipway.registry.s3.conditions import Conditions
 from shipway.targets.deliveries import gates
-from shipway.targets.deliveries.base import Fetch, Programs
+from shipway.targets.deliveries.base import Fetch, Programs, changed
 from shipway.targets.deliveries.s3_releases import S3Releases, announced
 from shipway.targets.deliveries.served import SHORTLY, headers_of
 from shipway.targets.manifest import MANIFEST, Manifest, ManifestDiff
@@ -193,11 +193,7 @@ class S3Delivery:
             etag = self._conditions.replace(key, content, known, headers)
         if etag is None:
             self._seen = None
-            raise ConflictError(
-                f"{self.address}/{_POINTER} was changed by somebody else meanwhile.",
-                why="It is not the one that was there when this command began.",
-                remedy="Look at 'shipway status', then run the command again if it is still wanted.",
-            )
+            raise changed(f"{self.address}/{_POINTER}")
         self._seen = (etag,)
         return len(content)
 

@@ -66,6 +66,7 @@ class SshDelivery:
         self._address = address
         self._fetch = fetch
         self._deltas = deltas or Deltas(fetch)
+        self._seen: tuple[Json] | None = None  # what the host said last that is live there
 
     # steps
 
@@ -180,7 +181,12 @@ class SshDelivery:
         )
 
     def _point(self, pointer: Pointer) -> int:
-        size: int = self._ask({"do": "point", "pointer": pointer.to_json()})["size"]
+        if self._seen is None:
+            self.pointer()
+        (seen,) = self._seen or (None,)
+        mine = pointer.to_json()
+        size: int = self._ask({"do": "point", "pointer": mine, "seen": seen})["size"]
+        self._seen = (mine,)
         self.clear(pointer.release)
         return size
 
@@ -218,6 +224,7 @@ class SshDelivery:
 
     def pointer(self) -> Pointer | None:
         found = self._ask({"do": "pointer"})["pointer"]
+        self._seen = (found,)
         try:
             return Pointer.from_json(found) if found else None
         except ValueError:
@@ -248,10 +255,12 @@ class SshDelivery:
 
     def withdraw(self) -> None:
         self._ask({"do": "withdraw"})
+        self._seen = (None,)
 
     def undo(self, mine: Pointer) -> None:
         """Make live again what was live here before ``mine``: the host itself has kept that."""
         self._ask({"do": "undo", "pointer": mine.to_json()})
+        self._seen = None
 
     def clear(self, release: str) -> None:
         """Remove what was being put together, of whatever release: whoever deploys here deploys alone.

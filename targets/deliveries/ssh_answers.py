@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from shipway.registry import units
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Json
+from shipway.targets.deliveries.base import changed
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _Is = Callable[[Json], bool]
@@ -54,6 +55,7 @@ _REFUSALS: Mapping[str, Mapping[str, _Is]] = {
     "busy": {"pid": _one(str)},
     "release": {"release": _one(str)},
     "current": {},
+    "changed": {},
     "digest": {},
     "room": {},
 }
@@ -106,6 +108,8 @@ def agreed(answer: Json, address: str) -> Json:
                 f"There is no release {answer['release']} at {address}.",
                 remedy="Promote the version again: that puts it there.",
             )
+        case "changed":
+            raise changed(f"{address}/current")
         case "current":
             raise DeliveryError(
                 f"{address}/current is a folder, not a link.",

@@ -13,7 +13,7 @@ import pytest
 from ssh_hosts import Host, Wire, helpers
 from ssh_scene import Shelf, assert_tidy, assert_whole, connect, deploy, noise, place, pointer
 
-from shipway.registry.errors import ConfigError, DeliveryError, IntegrityError
+from shipway.registry.errors import ConfigError, ConflictError, DeliveryError, IntegrityError
 from shipway.registry.nouns import File
 from shipway.targets.deliveries.ssh_address import Address, for_host
 from shipway.targets.deliveries.ssh_session import _Loop
@@ -104,6 +104,28 @@ def test_the_pointer_carries_the_serial_and_moves_in_one_step(
         assert delivery.pointer() is None
         assert not (host.root / "current").is_symlink()
     assert len(list((host.root / ".shipway/live").iterdir())) <= 2
+
+
+@real
+def test_what_another_made_live_meanwhile_stays(
+    host: Host, shelf: Shelf, known_hosts: Path, client_key: Path
+) -> None:
+    """One that slept longer than its claim held, say: the host itself refuses it."""
+    first, second, third = shelf.bundle(1), shelf.bundle(2), shelf.bundle(3)
+    with (
+        connect(host, shelf, known_hosts, client_key) as sleeper,
+        connect(host, shelf, known_hosts, client_key) as other,
+    ):
+        deploy(other, first, 1)
+        assert sleeper.pointer() == pointer(first, 1)
+        place(sleeper, second)
+        deploy(other, third, 2)
+        with pytest.raises(ConflictError, match="current was changed by somebody else meanwhile"):
+            sleeper.perform(Point(pointer(second, 2)))
+        assert sleeper.pointer() == pointer(third, 2)
+        sleeper.perform(Point(pointer(first, 3)))  # having looked again
+        sleeper.undo(pointer(first, 3))
+        sleeper.perform(Point(pointer(first, 4)))
 
 
 @real

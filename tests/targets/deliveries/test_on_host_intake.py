@@ -146,7 +146,7 @@ def test_each_rename_finds_on_disk_what_it_names(tmp_path: Path, monkeypatch: py
     host = receive(tmp_path, Line(CONTENT))
     assert seal(host) == {}
     try:
-        host.do_point({"serial": 1, "release": "r"})
+        host.do_point({"serial": 1, "release": "r"}, None)
     finally:
         host.let_go()
     assert named == [SHA, "b", "bundle.json", "r", "pointer.json", "current"]
