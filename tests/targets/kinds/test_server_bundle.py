@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import runpy
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +82,7 @@ def test_tensors_travel_as_bytes_too(bundle: Path) -> None:
         (b"not json", "Expecting value"),
         (b"\xff{}", "no JSON"),
         (b"[]", "no JSON object"),
+        (b"[" * 100_000, "no JSON"),
         (b"{}", "missing input x"),
         (infer_body(name="z"), "input 'z' is unknown"),
         (infer_body(name=["x"]), "is unknown"),
@@ -102,6 +106,45 @@ def test_a_clients_mistake_is_answered_and_the_server_lives(address: str, body: 
     assert status == 400
     assert said in json.loads(answer)["error"]
     assert call(f"{address}/v2/models/tiny/infer", infer_body())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "taken"),
+    [
+        ("FP32", None, False),
+        ("FP32", 1.5, False),
+        ("FP16", [0.1], True),
+        ("INT64", [1.7], False),
+        ("INT64", [2**62 + 1], True),
+        ("UINT64", [2**64 - 1], True),
+        ("UINT8", [300], False),
+        ("BOOL", [2], False),
+        ("BOOL", [True], True),
+    ],
+)
+def test_numbers_are_taken_as_they_are_or_not_at_all(
+    bundle: Path, datatype: str, data: Any, taken: bool
+) -> None:
+    protocol = runpy.run_path(str(bundle / "protocol.py"))
+    spec = {"name": "x", "dtype": protocol["DTYPES"][datatype], "shape": ["n"]}
+    request = {"inputs": [{"name": "x", "datatype": datatype, "shape": [1], "data": data}]}
+    if not taken:
+        with pytest.raises(protocol["Refused"], match="input x: "):
+            protocol["decode"]([spec], request, memoryview(b""))
+        return
+    (found,) = protocol["decode"]([spec], request, memoryview(b""))["x"]
+    assert found == np.array(data, spec["dtype"])[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--instances", "0"], "--instances must be 1 or more"), (["--follow", "5"], "--root")],
+)
+def test_a_server_that_could_not_serve_says_so(bundle: Path, options: list[str], said: str) -> None:
+    argv = [sys.executable, "-B", "serve.py", "--port", "0", *options]
+    done = subprocess.run(argv, cwd=bundle, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
 def test_other_paths_are_not_found(bundle: Path) -> None:
