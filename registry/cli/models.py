@@ -121,22 +121,14 @@ def diff(context: typer.Context, left: Ref, right: Ref) -> None:
     session.emit(found.to_json, lambda: tables.difference(found))
 
 
-def bundle(
-    context: typer.Context,
-    ref: Ref,
-    target: Target,
-    out: Out,
-) -> None:
+def bundle(context: typer.Context, ref: Ref, target: Target, out: Out) -> None:
     """Build one bundle locally, to look at or to run."""
     from shipway.registry.cli import tables
-    from shipway.registry.verbs.bundle import build_bundle, export
-    from shipway.registry.verbs.resolve import resolve
+    from shipway.registry.verbs.bundle import bundle
 
     session = Session.of(context)
     with session.observing() as observer:
-        version = resolve(session.project, ModelRef.parse(ref))
-        manifest = build_bundle(session.project, version, target, observer)
-        export(session.project.store, manifest, out)
+        manifest = bundle(session.project, ModelRef.parse(ref), target, out, observer)
     session.emit(lambda: tables.bundle_json(manifest, out), lambda: tables.bundle(manifest, out))
 
 

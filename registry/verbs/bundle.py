@@ -1,4 +1,4 @@
-"""``shipway bundle``: a version packaged for one target, in the store and, if wanted, in a folder."""
+"""``shipway bundle``: a version packaged for a target, in the store and in a folder to look at or to run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,22 @@ from shipway.registry.bundling import build
 from shipway.registry.catalog import locations
 from shipway.registry.config.project import Project
 from shipway.registry.errors import DeliveryError, IntegrityError, NotFoundError, UsageError
-from shipway.registry.nouns import File, ModelVersion
+from shipway.registry.nouns import File, ModelRef, ModelVersion
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.store.store import Store
+from shipway.registry.verbs.resolve import resolve
 from shipway.targets.base import VerifiedModel
 from shipway.targets.manifest import MANIFEST, Manifest
+
+
+def bundle(project: Project, ref: ModelRef, target: str, out: Path, observer: Observer = SILENT) -> Manifest:
+    """Build the bundle of a version for a target, and copy it to ``out``.
+
+    Raises NotFoundError where there is no such version, and what ``build_bundle`` and ``export`` raise.
+    """
+    manifest = build_bundle(project, resolve(project, ref), target, observer)
+    export(project.store, manifest, out)
+    return manifest
 
 
 def build_bundle(
