@@ -24,16 +24,15 @@ PATIENCE_S = 0.7  # what is over by then needs no bar
 
 @dataclass
 class _Phase:
+    owner: TerminalObserver
     name: str
     total: int | None
-    passing: bool = False
+    passing: bool
     began: float = field(default_factory=time.monotonic)
     done: int = 0
     task: TaskID | None = None
-    owner: TerminalObserver | None = None
 
     def advance(self, amount: int = 1) -> None:
-        assert self.owner is not None
         self.owner.advanced(self, amount)
 
 
@@ -49,7 +48,7 @@ class TerminalObserver:
     @contextmanager
     def phase(self, name: str, total: int | None = None, *, passing: bool = False) -> Iterator[Advance]:
         with self._lock:
-            phase = _Phase(name, total, passing, owner=self)
+            phase = _Phase(self, name, total, passing)
             self._phases.append(phase)
             if self._bars is not None:
                 self._add(phase)
