@@ -40,7 +40,7 @@ class Wish:
     limits: Mapping[str, RuntimeLimits]
     precisions: Mapping[str, tuple[str, ...]]  # precision -> the targets that ask for it
     config: ConvertConfig
-    bisect: bool = False  # where a link fails, look for the layer
+    bisect: bool  # where a link fails, look for the layer
 
     def identity(self) -> Digest:
         options = {

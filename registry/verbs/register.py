@@ -15,14 +15,9 @@ from shipway.registry import catalog, room, threads
 from shipway.registry.config.project import Project
 from shipway.registry.convert import openmp, running, toolchains
 from shipway.registry.convert.running import Bench
-from shipway.registry.convert.source import read_source
+from shipway.registry.convert.source import Source, read_source
 from shipway.registry.errors import DeliveryError
-from shipway.registry.nouns import (
-    Digest,
-    Json,
-    ModelVersion,
-    check_model_name,
-)
+from shipway.registry.nouns import Digest, Json, ModelVersion, check_model_name
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.process import Worker, WorkerError
 from shipway.registry.verbs import scratch
@@ -64,8 +59,8 @@ def register(
     threads.no_spinning()
     clock = Clock(observer)
     with clock.phase("read"):
-        wish = _read_wish(project, path, check_model_name(name), inputs, samples, assets, toolchain)
-        wish = dataclasses.replace(wish, bisect=bisect)
+        check_model_name(name)
+        wish = _wish(project, read_source(path, assets), name, inputs, samples, toolchain, bisect)
         identity = wish.identity()
         known = _registered_before(project, name, identity)
     if known is None:
@@ -77,16 +72,16 @@ def register(
     return Registered(version, created, clock.seconds)
 
 
-def _read_wish(
+def _wish(
     project: Project,
-    path: Path,
+    source: Source,
     name: str,
     inputs: Sequence[str],
     samples: Path | None,
-    assets: Sequence[Path],
     forced: str | None,
+    bisect: bool,
 ) -> Wish:
-    source = read_source(path, assets)
+    """What was asked for, with what ``deploy.yaml`` says of the model and its targets need of it."""
     chains: tuple[toolchains.Toolchain, ...] = ()
     if source.format != "onnx" or forced is not None:
         chains = toolchains.choose(source.format, forced)
@@ -96,7 +91,7 @@ def _read_wish(
     for target, settings in project.config.targets.items():
         precisions[settings.precision] = (*precisions.get(settings.precision, ()), target)
     opset = toolchains.choose_opset(config.opset, limits, chains[0].opsets if chains else None)
-    return Wish(name, source, tuple(inputs), samples, chains, opset, limits, precisions, config)
+    return Wish(name, source, tuple(inputs), samples, chains, opset, limits, precisions, config, bisect)
 
 
 def _registered_before(project: Project, name: str, identity: Digest) -> ModelVersion | None:
