@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from shipway.registry import process, room
-from shipway.registry.convert import environment, operators
+from shipway.registry.convert import environment, failing, operators
 from shipway.registry.convert.source import Source
 from shipway.registry.convert.toolchains import Toolchain
 from shipway.registry.errors import ConversionError
@@ -134,27 +134,28 @@ def convert(
             remedy=_SMALLER,
         )
     run = _in_worker if toolchain.worker else _alone
-    why, log = run(toolchain, worker, source, out, opset, timeout, memory)
-    if not why and not out.is_file():
-        why = f"The converter wrote no file. {_last_words(log)}"
-    if not why and out.stat().st_size == 0:
-        why = f"The converter wrote an empty file. {_last_words(log)}"
-    if why:
-        room.require(out.parent, f"{why}\n{log}")  # while what was written still fills it
+    failure, log = run(toolchain, worker, source, out, opset, timeout, memory)
+    if failure is None and not out.is_file():
+        failure = failing.Failure(f"The converter wrote no file. {failing.last_words(log)}")
+    if failure is None and out.stat().st_size == 0:
+        failure = failing.Failure(f"The converter wrote an empty file. {failing.last_words(log)}")
+    if failure is None:
+        return
+    room.require(out.parent, f"{failure.why}\n{log}")  # while what was written still fills it
+    out.unlink(missing_ok=True)
+    if _TOO_LOW.search(f"{failure.why} {log}"):
+        # Only when it tells all does it name the operators.
+        _, log = run(toolchain, worker, source, out, opset, timeout, memory, verbose=True)
         out.unlink(missing_ok=True)
-        if _TOO_LOW.search(f"{why} {log}"):
-            # Only when it tells all does it name the operators.
-            why, log = run(toolchain, worker, source, out, opset, timeout, memory, verbose=True)
-            out.unlink(missing_ok=True)
-            if needs := _needs(log):
-                raise OpsetTooLowError(name or source.model.name, opset, needs)
-        if toolchain.worker and (missing := operators.unmapped(source)):
-            why = f"It does not map {', '.join(missing)}.\n{why}"
-        raise ConversionError(
-            f"{toolchain.name} can't convert {name or source.model.name} to opset {opset}.",
-            why=why.strip(),
-            remedy=more_of_it(why) or (_SMALLER if _TOO_LARGE.search(f"{why} {log}") else _OPERATOR),
-        )
+        if needs := _needs(log):
+            raise OpsetTooLowError(name or source.model.name, opset, needs)
+    missing = operators.unmapped(source) if toolchain.worker else []
+    unmapped = f"It does not map {', '.join(missing)}.\n" if missing else ""
+    raise ConversionError(
+        f"{toolchain.name} can't convert {name or source.model.name} to opset {opset}.",
+        why=f"{unmapped}{failure.why}".strip(),
+        remedy=failure.remedy or (_SMALLER if _TOO_LARGE.search(f"{failure.why} {log}") else _OPERATOR),
+    )
 
 
 LARGEST = (1 << 31) - 1
@@ -169,8 +170,6 @@ _OPERATOR = (
     "If it names an operator: use a standard one (Swish as x * sigmoid(x)), split it, or set "
     "another convert.opset in deploy.yaml. If the file is damaged: save or fetch it again."
 )
-_LIMIT = re.compile(r"^It .*\(convert\.(?:memory|timeout_s) in deploy\.yaml\)", re.MULTILINE)
-
 
 _TOO_LOW = re.compile(r"Due to opset version|set the opset_version to \d+")
 _NEEDS = re.compile(r"\[(?:OP: pd_op\.)?(\w+)[^\]]*\] Requires the minimal opset version of (\d+)")
@@ -194,8 +193,8 @@ def _in_worker(
     memory: int | None,
     *,
     verbose: bool = False,
-) -> tuple[str, str]:
-    """Why it failed, empty where it seems not to have, and its log."""
+) -> tuple[failing.Failure | None, str]:
+    """Why it failed, if it is known to have, and its log."""
     request = {
         "do": "convert",
         "model": str(source.model),
@@ -208,8 +207,8 @@ def _in_worker(
     try:
         worker.ask(request, timeout=timeout)
     except WorkerError as error:
-        return explain(error, memory), error.log
-    return "", worker.log()
+        return failing.explain(error, memory), error.log
+    return None, worker.log()
 
 
 def _alone(
@@ -222,7 +221,7 @@ def _alone(
     memory: int | None,
     *,
     verbose: bool = False,
-) -> tuple[str, str]:
+) -> tuple[failing.Failure | None, str]:
     python = environment.prepare(toolchain.name)
     script = Path(__file__).with_name("alone.py")
     command = [python, "-I", script, source.model, source.params or "", opset, out, int(verbose)]
@@ -237,62 +236,7 @@ def _alone(
     )
     log = done.stdout + done.stderr
     if done.timed_out:
-        return explain(WorkerError("TimedOut", f"no answer within {timeout:g} s"), memory), log
+        return failing.explain(WorkerError("TimedOut", f"no answer within {timeout:g} s"), memory), log
     if done.code != 0:
-        return explain(WorkerError("Died", process.describe_exit(done.code), log), memory), log
-    return "", log
-
-
-_NO_MEMORY = re.compile(
-    r"bad_alloc|MemoryError|[Cc]annot allocate memory(?! in static TLS)|(?:Unable|[Ff]ailed) to allocate"
-    r"|[Oo]ut of memory|failed to map segment|[Mm]emory allocation (?:still )?failed|can't start new thread"
-    r"|pthread_create failed|SystemError: .*without (?:setting an )?exception"
-)
-"""In the words of C++, Python, the kernel, NumPy, ONNX Runtime, glibc's loader of libraries and OpenBLAS; the
-last are Python's where it had no room to make a MemoryError."""
-
-
-def more_of_it(why: str) -> str:
-    """The remedy where ``why`` (``explain``) says that a limit was reached, else nothing."""
-    return "Set a higher limit in deploy.yaml, or convert on a larger machine." if _LIMIT.search(why) else ""
-
-
-def explain(error: WorkerError, memory: int | None = None) -> str:
-    """Why a worker failed, in a sentence, from what it left in its log. ``memory``: its limit in bytes."""
-    if error.kind == "TimedOut":
-        return f"It gave {error.message} (convert.timeout_s in deploy.yaml) and was ended."
-    if memory is not None and _NO_MEMORY.search(f"{error.kind} {error.message} {error.log[-2000:]}"):
-        allowed = format_size(memory)
-        return f"It needed more memory than the {allowed} it may use (convert.memory in deploy.yaml)."
-    if error.kind == "Died":
-        return f"The converter crashed: {error.message}. {_last_words(error.log)}"
-    if error.kind == "SystemExit" or error.kind == "UnboundLocalError":
-        # paddle2onnx swallows the cause, prints it and stumbles over the missing result
-        return _last_words(error.log) or f"It gave up without a word ({error.kind})."
-    return f"{error.kind}: {error.message.strip()[-800:]}"
-
-
-_TELLING = re.compile(
-    r"error|not support|unsupport|unimplement|can't|cannot|fail|invalid|unable|mismatch|too (?:low|high)"
-    r"|require",
-    re.IGNORECASE,
-)
-_NOISE = re.compile(
-    r"^\s*(?:$|Traceback|File |\d+ +|warnings\.warn|---|C\+\+ Traceback)|warning|deprecated", re.IGNORECASE
-)
-_PREFIX = re.compile(
-    r"^\s*(?:\d{4}-\d\d-\d\d[ T][\d:.,]+|\[(?:paddle2onnx|error|fatal|critical)\]"
-    r"|(?:error|fatal|critical):|\s+)+",
-    re.IGNORECASE,
-)
-"""When and how loudly a logger says something: of what it says, the user needs the rest."""
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def _last_words(log: str, lines: int = 4) -> str:
-    """The lines of a log that tell a cause, the last few of them."""
-    told: dict[str, None] = {}
-    for line in _COLOUR.sub("", log).splitlines():
-        if _TELLING.search(line) and not _NOISE.search(line):
-            told[_PREFIX.sub("", line.replace("\\t", " ")).strip()[:300]] = None
-    return "\n".join(list(told)[-lines:])
+        return failing.explain(WorkerError("Died", process.describe_exit(done.code), log), memory), log
+    return None, log

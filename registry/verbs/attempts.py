@@ -138,7 +138,7 @@ class _Way:
         """The mended program, or None where there is nothing to mend."""
         if not self.repaired or bench is None:
             return None
-        from shipway.registry.convert import repairs, running
+        from shipway.registry.convert import failing, repairs, running
 
         program = source.model
         if source.format == "pdmodel":
@@ -147,11 +147,11 @@ class _Way:
             try:
                 bench.ask(request, timeout=wish.config.timeout_s)
             except WorkerError as error:
-                why = running.explain(error, running.memory_limit(wish.config.memory))
+                failure = failing.explain(error, running.memory_limit(wish.config.memory))
                 raise ConversionError(
                     "The model can't be brought into Paddle 3's form, in which repairs are made.",
-                    why=why,
-                    remedy=running.more_of_it(why),
+                    why=failure.why,
+                    remedy=failure.remedy,
                 ) from error
         mended = repairs.mend(program, source.params, folder)
         return mended if mended.applied else None
