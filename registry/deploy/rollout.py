@@ -21,7 +21,7 @@ from shipway.registry.errors import ConflictError, DeliveryError, ShipwayError
 from shipway.registry.ledger.events import HostEnd
 from shipway.registry.nouns import Json
 from shipway.registry.observe import Observer
-from shipway.targets.deliveries.base import Delivery, HostDelivery, OutOfReachError
+from shipway.targets.deliveries.base import Delivery, HostDelivery, OutOfReachError, UnprovenError
 from shipway.targets.deliveries.fleet import Errors, Fleet, each, failure
 from shipway.targets.steps import Gate, Patch, Point, Pointer, Prune, Step
 
@@ -137,10 +137,7 @@ class Rollout:
                 return 0
             if isinstance(error, ConflictError):
                 raise
-            asked = (
-                isinstance(step, Gate) and step.name != "digests" and not isinstance(error, OutOfReachError)
-            )
-            if asked and self._accept:
+            if self._accept and isinstance(step, Gate) and isinstance(error, UnprovenError):
                 self.notes.append(f"accepted though {step} failed{where}: {error.what}")
                 self._observer.note(f"{self.move.target}: {self.notes[-1]}")
                 return 0

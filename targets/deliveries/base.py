@@ -22,6 +22,13 @@ class OutOfReachError(DeliveryError):
     """The destination does not answer, so that nobody can tell what is live there now."""
 
 
+class UnprovenError(DeliveryError):
+    """A program or a server says no, gives no answer, or there is none.
+
+    It speaks of the release, or of what the user asks of it: the only failure of a gate to ``--accept``.
+    """
+
+
 def changed(pointer: str) -> ConflictError:
     """What is live was changed between the look that a command took at it and its own change."""
     return ConflictError(

@@ -1,7 +1,7 @@
 """Gates: digests, the bundle's golden check, a command of the user's, a server that is asked (``gates_url``).
 
 Programs run on this machine, or wherever the ``Run`` of a delivery runs them (``judge_there``). A gate passes
-or raises DeliveryError, saying what it found.
+or raises DeliveryError, saying what it found: UnprovenError where that may be accepted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from shipway.registry import process
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Json
-from shipway.targets.deliveries.base import Delivery, Fetch
+from shipway.targets.deliveries.base import Delivery, Fetch, UnprovenError
 from shipway.targets.manifest import Manifest
 from shipway.targets.steps import Gate, Release
 
@@ -24,7 +24,7 @@ Options = Mapping[str, Json]
 Run = Callable[[str, Sequence[str], bytes], process.Finished]
 """Runs a command in the release's folder: what messages call it, the command as in the bundle, its stdin.
 
-Raises DeliveryError where it can't be started or gives no answer in time.
+Raises UnprovenError where it can't be started or gives no answer in time.
 """
 TIMEOUT_S = 600  # seconds after which a gate counts as failed
 
@@ -100,7 +100,7 @@ def run_check(where: str, manifest: Manifest, run: Run) -> Json:
     except (ValueError, KeyError, TypeError):
         verdict, passed = None, False
     if not passed:
-        raise DeliveryError(
+        raise UnprovenError(
             f"{name} did not pass in {where}.",
             why=_tail(finished) if verdict is None else json.dumps(verdict),
             remedy="Run it there yourself: the release's README names the command.",
@@ -116,7 +116,7 @@ def judge_preflight(host: str, manifest: Manifest, finished: process.Finished) -
     except (ValueError, KeyError, TypeError):
         passed, problems = False, _tail(finished)
     if not passed:
-        raise DeliveryError(
+        raise UnprovenError(
             f"{manifest.model}/{manifest.version} ({manifest.kind}) does not fit {host}.",
             why=problems,
             remedy="Nothing was sent there. Mend the host, or the target's options in deploy.yaml.",
@@ -130,7 +130,7 @@ def run_gate_command(options: Options, run: Run) -> None:
     name = f"The gate {' '.join(argv)!r}"
     finished = run(name, argv, document)
     if finished.code != 0:
-        raise DeliveryError(
+        raise UnprovenError(
             f"{name} did not pass.",
             why=_tail(finished),
             remedy="It is 'gate.command' in deploy.yaml; it gets the deployment as JSON on stdin.",
@@ -147,7 +147,7 @@ def run_command_there(argv: Sequence[str], where: str, why: str, run: Run) -> No
     name = f"The command {' '.join(argv)!r} ({why})"
     finished = run(name, argv, b"")
     if finished.code != 0:
-        raise DeliveryError(
+        raise UnprovenError(
             f"{name} failed in {where}.",
             why=_tail(finished),
             remedy="Mend there what it complains of, then run the command again.",
@@ -187,13 +187,13 @@ def _run_here(cwd: Path, name: str, argv: Sequence[str], stdin: bytes) -> proces
     try:
         finished = process.run(argv, cwd=cwd, env=clean, timeout=TIMEOUT_S, stdin=stdin)
     except OSError as error:
-        raise DeliveryError(
+        raise UnprovenError(
             f"{name} can't be started.",
             why=f"{error.strerror}: {error.filename}",
             remedy="'shipway doctor' says what is missing on this machine.",
         ) from error
     if finished.timed_out:
-        raise DeliveryError(
+        raise UnprovenError(
             f"{name} gave no answer within {TIMEOUT_S} s.",
             why=_tail(finished),
             remedy="Is this machine too busy, or does it wait for something? Then run the command again.",

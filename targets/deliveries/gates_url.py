@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Digest, Json, Tolerance
-from shipway.targets.deliveries.base import Fetch
+from shipway.targets.deliveries.base import Fetch, UnprovenError
 from shipway.targets.deliveries.v2_client import (
     Answer,
     Client,
@@ -63,7 +63,7 @@ class Case:
 def judge(gate: Gate, fetch: Fetch, host: str = "") -> None:
     """Hold a server against a release. ``fetch`` reads the store; ``host`` stands for ``{host}`` in the url.
 
-    Raises DeliveryError, saying what was wrong.
+    Raises UnprovenError, saying what was wrong; DeliveryError where the golden slice can't be read.
     """
     manifest, options = gate.release.manifest, gate.options
     url = options["url"].replace("{host}", f"[{host}]" if ":" in host else host)
@@ -81,7 +81,7 @@ def judge(gate: Gate, fetch: Fetch, host: str = "") -> None:
             found = _infer(client, manifest, asked, url, deadline)
             wrong += differences(found.outputs, one.outputs, manifest.tolerance)
         if wrong:
-            raise DeliveryError(
+            raise UnprovenError(
                 f"{url} gives other numbers than {manifest.model}/{manifest.version}.",
                 why="\n".join(wrong),
                 remedy="Run the golden check in the release's folder on that machine: python3 check.py.",
@@ -89,7 +89,7 @@ def judge(gate: Gate, fetch: Fetch, host: str = "") -> None:
         if options.get("p95_ms"):
             hurry(url, _timed(client, manifest, prepared), options["p95_ms"])
     except Unanswered as error:
-        raise DeliveryError(
+        raise UnprovenError(
             f"{url} stopped answering in the middle of the gate.",
             why=str(error),
             remedy="Look at the server's log, then promote again.",
@@ -108,7 +108,7 @@ def _wait(look: Callable[[], str], url: str, manifest: Manifest, deadline: float
         if not problem:
             return
         if time.monotonic() + pause >= deadline:
-            raise DeliveryError(
+            raise UnprovenError(
                 f"{url} does not serve {manifest.model}/{manifest.version}.",
                 why=problem,
                 remedy="Is it up? Does it follow this destination (serve.py --root DESTINATION --follow 5)? "
@@ -151,7 +151,7 @@ def _infer(client: Client, manifest: Manifest, asked: Request, url: str, deadlin
         if answer.status in (429, 503):
             return f"It has no time for the golden inputs ({answer})."
         if not answer.ok:
-            raise DeliveryError(
+            raise UnprovenError(
                 f"{url} does not take the golden inputs of {manifest.model}/{manifest.version}.",
                 why=str(answer),
                 remedy="Look at the server's log; shipway sent what the bundle's own check runs on.",
@@ -175,13 +175,13 @@ def _timed(client: Client, manifest: Manifest, asked: Request) -> Iterator[tuple
 
 
 def hurry(url: str, timed: Iterable[tuple[float, Answer]], p95_ms: float) -> None:
-    """Raise DeliveryError as soon as one more than ``LATE`` answers came too late, or were none."""
+    """Raise UnprovenError as soon as one more than ``LATE`` answers came too late, or were none."""
     late: list[float] = []
     for count, (took, answer) in enumerate(timed, start=1):
         if took > p95_ms or not answer.ok:
             late.append(took)
         if len(late) > LATE:
-            raise DeliveryError(
+            raise UnprovenError(
                 f"{url} is too slow: {len(late)} of {count} requests were not answered within {p95_ms:g} ms.",
                 why=f"They took {', '.join(f'{value:.1f}' for value in late)} ms; the last one ended with "
                 f"{answer}. Of {REQUESTS} requests {LATE} may be late.",

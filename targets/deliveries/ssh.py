@@ -16,7 +16,7 @@ from shipway.registry import files, process
 from shipway.registry.errors import DeliveryError, IntegrityError
 from shipway.registry.nouns import Digest, File, Json
 from shipway.targets.deliveries import gates
-from shipway.targets.deliveries.base import Fetch, Programs
+from shipway.targets.deliveries.base import Fetch, Programs, UnprovenError
 from shipway.targets.deliveries.deltas import Deltas
 from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions
 from shipway.targets.deliveries.ssh_answers import agreed, nonsense, sound
@@ -207,14 +207,14 @@ class SshDelivery:
         """How a program ended that ``request`` has run there, under the name that messages call it."""
         answer = self._sound(request, self.session.ask({**request, "timeout": gates.TIMEOUT_S}))
         if answer.get("error") == "os" and answer["errno"] in (errno.ENOENT, errno.EACCES):
-            raise DeliveryError(
+            raise UnprovenError(
                 f"{name} can't be started on {self.host}.",
                 why=f"{answer['text']}: {answer['path']}",
                 remedy=f"Install {argv[0]!r} there, or put it where a login over SSH finds it.",
             )
         agreed(answer, self.address)
         if answer["late"]:
-            raise DeliveryError(
+            raise UnprovenError(
                 f"{name} gave no answer within {gates.TIMEOUT_S} s on {self.host}.",
                 why=(answer["stdout"] + answer["stderr"])[-2000:].strip(),
             )

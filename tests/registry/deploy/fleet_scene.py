@@ -51,9 +51,10 @@ TOLERANT = "waves: [1, 2, '100%']\n      failures: 2"
 class FolderHost(FolderDelivery):
     """A host of a fleet in a folder. It keeps what was live before each deployment, as a real host does.
 
-    ``fault`` is a file that says what is wrong with it: ``down``; ``fails at Gate``: that step fails;
-    ``dies at Point``, ``dies after Point``: then it is down. Without the file nothing is. Where ``countdown``
-    gives 0, before a step on any host or before one is undone, this process is killed.
+    ``fault`` is a file that says what is wrong with it: ``down``; ``fails at Gate``, ``fails at gate check``:
+    the host itself fails at that; ``dies at Point``, ``dies after Point``: then it is down. Without the file
+    nothing is. Where ``countdown`` gives 0, before a step on any host or before one is undone, this process
+    is killed.
     """
 
     countdown: ClassVar[Iterator[int] | None] = None
@@ -69,7 +70,7 @@ class FolderHost(FolderDelivery):
         name, fault = type(step).__name__, self._said()
         with self._journal.open("a") as journal:
             journal.write(f"{self.root.name} {name}\n")
-        if fault == f"fails at {name}":
+        if fault in (f"fails at {name}", f"fails at {step}"):
             raise DeliveryError(f"{name} failed on {self.root.name}.", why="That is its fault.")
         if fault == f"dies at {name}":
             self._fault.write_text("down")

@@ -161,6 +161,16 @@ def test_a_gate_that_is_accepted_is_passed_by_host_by_host(tmp_path: Path) -> No
     assert "accepted though gate check failed on b" in ended.detail
 
 
+def test_accept_leads_past_a_gate_s_verdict_not_past_a_host_where_none_can_be_had(tmp_path: Path) -> None:
+    project = fleet_at(tmp_path, more="gate: {check: true}\n      failures: 1")
+    site = Site(project, "prod", ["boards"])
+    plan = site.plan("promote", {"boards": Goal(bundle(project, 1, good=False))}, accept="known")
+    with faults(project, e="fails at gate check"):
+        (done,) = site.carry_out(plan)
+    assert ends(done) == {**dict.fromkeys("abcd", "live"), "e": "failed"}
+    assert project.versions() == [1] * 4 + [None]
+
+
 # hosts that are out of reach
 
 

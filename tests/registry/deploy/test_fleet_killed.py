@@ -15,7 +15,7 @@ from fleet_scene import TOLERANT, FleetProject, FolderHost, faults, fleet_at, ne
 
 from shipway.registry.deploy.execute import Watch
 from shipway.registry.deploy.plan import Task
-from shipway.registry.deploy.site import Site
+from shipway.registry.deploy.site import Goal, Site
 from shipway.registry.verbs.rollback import rollback
 
 
@@ -151,4 +151,17 @@ def test_a_killed_roll_out_is_undone_though_a_host_is_away(tmp_path: Path) -> No
     assert event.ended.detail.endswith("could not be taken back: b")
     promote(project, 2)
     assert project.versions() == [2] * 5
+    assert_ledger_is_sound(project)
+
+
+@pytest.mark.parametrize(("fault", "live"), [("", True), ("fails at gate check", False)])
+def test_what_was_accepted_is_a_verdict_not_a_host_that_fails(tmp_path: Path, fault: str, live: bool) -> None:
+    project = fleet_at(tmp_path, "ab", "gate: {check: true}")
+    promote(project, 1)
+    site = Site(project, "prod", ["boards"])
+    plan = site.plan("promote", {"boards": Goal(bundle(project, 2, good=False))}, accept="known")
+    assert forked(lambda: site.carry_out(plan, watch=killer("ab", "Gate"))) == -9
+    with faults(project, b=fault):
+        Site(project, "prod", ["boards"]).recover()
+    assert project.versions() == [2 if live else 1] * 2
     assert_ledger_is_sound(project)
