@@ -14,7 +14,7 @@ from shipway.registry.config.model import ConvertConfig
 from shipway.registry.convert import toolchains
 from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError
-from shipway.registry.nouns import Digest, File, Link, ModelVersion, Tolerance, Variant
+from shipway.registry.nouns import Digest, File, Link, ModelVersion, Variant
 from shipway.registry.observe import Observer
 from shipway.registry.verbs import attempts, layers, precisions
 from shipway.targets.base import RuntimeLimits
@@ -86,47 +86,25 @@ def verified(
     """The version but for its number, the folder with its files as MLflow will hold it, an example."""
     from shipway.registry.convert import graph
     from shipway.registry.convert.identity import canonical_digest
-    from shipway.registry.verify import branches, measure
+    from shipway.registry.verify import measure
 
     source = wish.source.copy_into(_made(work / "source"))
     import_early()
     found = attempts.proved(wish, source, work, bench, clock)
     if bench is not None:
         bench.dismiss()  # its cores are wanted for what follows
-    links = [found.link]
     folder = _made(work / "version")
-    path = folder / "model.onnx"
-    found.path.replace(path)
-    data = [moved.rename(folder / attempts.DATA)] if (moved := work / attempts.DATA).exists() else []
-    if data:
-        model, refusal = found.model, "not optimised: it is too large for one file"
-    else:
-        with clock.phase("optimise"):
-            tolerance = wish.config.allowed("fp32")
-            model, refusal = _optimised(found, path, links, work, tolerance, bisect=wish.bisect)
-    proof = found.proof
-    with clock.phase("verify"):
-        missed = branches.never_taken(model, proof.cases, folder, work)
-    info = graph.info(model, 0)
-    notes = [*([refusal] if refusal else []), *missed]
-    variants = [
-        Variant("fp32", tuple(files.describe(file, file.name) for file in (path, *data)), tuple(links))
-    ]
+    canonical = _canonical(wish, found, work, folder, clock)
     with clock.phase("variants"):
-        others = sorted(set(wish.precisions) - {"fp32"})
-        make = precisions.large if data else precisions.small
-        variants += [make(wish, precision, path, found, work, folder) for precision in others]
-        if wish.config.external_data == "always" and not data:
-            variants = [precisions.outside(wish, variant, proof, folder) for variant in variants]
-            links = list(variants[0].links)
-        latency = precisions.latency(variants, proof, folder)
-        notes += precisions.no_gain(variants, latency[measure.CPU])
-    golden_files, example = _write_golden(folder, work, proof)
-    assets = _copy_assets(wish.source.assets, folder)
+        variants = _variants(wish, found, canonical, work, folder)
+        latency = precisions.latency(variants, found.proof, folder)
+    golden_files, example = _write_golden(folder, work, found.proof)
+    info = graph.info(canonical.model, 0)
+    samples = found.proof.samples
     draft = ModelVersion(
         name=wish.name,
         version=0,
-        digest=canonical_digest(model, folder),
+        digest=canonical_digest(canonical.model, folder),
         source=identity,
         toolchain=found.toolchain,
         opset=info.opset,
@@ -134,21 +112,66 @@ def verified(
         operators=info.operators,
         inputs=info.inputs,
         outputs=info.outputs,
-        links=tuple(links),
+        links=variants[0].links,
         variants=tuple(variants),
         golden=golden_files,
-        assets=assets,
+        assets=_copy_assets(wish.source.assets, folder),
         extra={
             "seconds": dict(clock.seconds),
             "latency_ms": latency[measure.CPU],
             "latency_by_provider": latency,
-            "notes": notes,
-            "samples": str(proof.samples) if proof.samples else None,
+            "notes": [*canonical.notes, *precisions.no_gain(variants, latency[measure.CPU])],
+            "samples": str(samples) if samples else None,
             "repairs": [repair.to_json() for repair in found.repairs],
             "tried": [attempt.to_json() for attempt in found.tried],
         },
     )
     return draft, folder, example
+
+
+@dataclass(frozen=True, slots=True)
+class _Canonical:
+    """The fp32 model, at ``path`` in the version's folder, of which the other precisions are made."""
+
+    model: onnx.ModelProto
+    path: Path
+    variant: Variant
+    notes: tuple[str, ...]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its tensors' data lie in a file beside it."""
+        return len(self.variant.files) > 1
+
+
+def _canonical(wish: Wish, found: Proved, work: Path, folder: Path, clock: Clock) -> _Canonical:
+    """Bring the proved model into ``folder``, optimised where it fits into one file and stays right."""
+    from shipway.registry.verify import branches
+
+    paths = [folder / "model.onnx"]
+    found.path.replace(paths[0])
+    if (data := work / attempts.DATA).exists():
+        paths.append(data.rename(folder / attempts.DATA))
+        model, links, refusal = found.model, [found.link], "not optimised: it is too large for one file"
+    else:
+        with clock.phase("optimise"):
+            model, links, refusal = _optimised(wish, found, paths[0], work)
+    with clock.phase("verify"):
+        missed = branches.never_taken(model, found.proof.cases, folder, work)
+    described = tuple(files.describe(path, path.name) for path in paths)
+    notes = (*filter(None, [refusal]), *missed)
+    return _Canonical(model, paths[0], Variant("fp32", described, tuple(links)), notes)
+
+
+def _variants(wish: Wish, found: Proved, canonical: _Canonical, work: Path, folder: Path) -> list[Variant]:
+    """The canonical model, then the other precisions that targets ask for."""
+    make = precisions.large if canonical.is_large else precisions.small
+    others = sorted(set(wish.precisions) - {"fp32"})
+    variants = [canonical.variant]
+    variants += [make(wish, precision, canonical.path, found, work, folder) for precision in others]
+    if wish.config.external_data == "always" and not canonical.is_large:
+        variants = [precisions.outside(wish, variant, found.proof, folder) for variant in variants]
+    return variants
 
 
 def import_early() -> None:
@@ -159,27 +182,26 @@ def import_early() -> None:
     optimise.warm()
 
 
-def _optimised(
-    found: Proved, path: Path, links: list[Link], work: Path, tolerance: Tolerance, *, bisect: bool
-) -> tuple[onnx.ModelProto, str]:
-    """The leaner model, in place at ``path`` with its link added, or the same one and why it stays."""
+def _optimised(wish: Wish, found: Proved, path: Path, work: Path) -> tuple[onnx.ModelProto, list[Link], str]:
+    """The leaner model, in place at ``path``, and its links; or the same one and why it stays."""
     from shipway.registry.convert import graph
 
-    attempt = work / "optimised.onnx"
-    model, proof = found.model, found.proof
+    attempt, tolerance = work / "optimised.onnx", wish.config.allowed("fp32")
+    as_proved = found.model, [found.link]
     try:
         leaner = found.slimmed()
         attempt.write_bytes(graph.to_bytes(leaner))
-        link = proof.link(attempt, "optimised", tolerance)
+        link = found.proof.link(attempt, "optimised", tolerance)
     except ConversionError as error:
         room.require(work, error.why)
-        return model, f"not optimised: {error.what} {error.why}"
+        return *as_proved, f"not optimised: {error.what} {error.why}"
     if not link.passed:
         why = "not optimised: the numbers were no longer the trained model's"
-        return model, f"{why}\n{layers.of_forms(path, attempt, found, tolerance)}" if bisect else why
+        if wish.bisect:
+            why += f"\n{layers.of_forms(path, attempt, found, tolerance)}"
+        return *as_proved, why
     attempt.replace(path)
-    links.append(link)
-    return leaner, ""
+    return leaner, [found.link, link], ""
 
 
 def _write_golden(folder: Path, work: Path, proof: GoldenSet) -> tuple[tuple[File, ...], Path]:
