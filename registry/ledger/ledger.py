@@ -147,14 +147,15 @@ class Ledger:
 
         Raises IntegrityError where a take-over can't be read. A lease that can't be is as good as none.
         """
+        place, serial = started.place, started.serial
         holder, renewed, times = started.owner, started.at, 0
-        while raw := self.objects.get(_key(started.place, started.serial, f"taken-{times + 1}")):
+        while (raw := self.objects.get(_key(place, serial, f"taken-{times + 1}"))) is not None:
             times += 1
             holder, renewed = _taken(started, times, raw)
         signs = [renewed]
+        lease = self.objects.get(_key(place, serial, "lease")) or b""
         with contextlib.suppress(*_UNREADABLE):
-            if lease := self.objects.get(_key(started.place, started.serial, "lease")):
-                signs.append(_time(json.loads(lease)))
+            signs.append(_time(json.loads(lease)))
         # The nearest to now is the last one, also where a clock that was ahead by a year was put right since.
         return holder, min(signs, key=lambda at: abs(owners.seconds_since(at))), times
 

@@ -231,7 +231,24 @@ def test_a_lease_that_cannot_be_read_is_as_good_as_none(
     assert ledger.take_over(dead) == 1
 
 
-@pytest.mark.parametrize("raw", [b"{}", b"[]", b'{"owner": {}, "at": "noon"}', b"[" * 100_000])
+def test_a_lease_that_a_store_can_not_give_is_no_missing_one(
+    ledger: Ledger, objects: CountingObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = started(1, by=DEAD)
+    ledger.claim(dead)
+    get = objects.get
+
+    def broken(key: str) -> bytes | None:
+        if key.endswith("lease.json"):
+            raise ValueError("a bug")
+        return get(key)
+
+    monkeypatch.setattr(objects, "get", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        ledger.take_over(dead)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b'{"owner": {}, "at": "noon"}', b"[" * 100_000])
 def test_a_take_over_that_cannot_be_read_is_told(
     ledger: Ledger, objects: CountingObjects, raw: bytes
 ) -> None:
