@@ -143,14 +143,13 @@ _FULL = ("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "XMinioAdm
 
 def explain(error: BaseException, address: str, endpoint: str, doing: str) -> ShipwayError:
     """The error for a person. ``address``: s3://bucket; ``endpoint``: its URL; ``doing``: the operation."""
-    what = f"{address} can't be used."
     if isinstance(error, DamagedError):
         return IntegrityError(
             f"{address} gives back other bytes than were stored.",
             why=str(error),
             remedy="Was it altered by hand? Delete that object, then register or promote again.",
         )
-    kinds, said = _classes(error), code(error)
+    kinds = _classes(error)
     if "ProfileNotFound" in kinds:
         return ConfigError(
             f"'profile' of {address} in deploy.yaml: {error}",
@@ -161,47 +160,47 @@ def explain(error: BaseException, address: str, endpoint: str, doing: str) -> Sh
             f"'region' of {address} in deploy.yaml: {error}",
             remedy="Set it to the bucket's region, such as eu-central-1.",
         )
+    why, remedy = _cause(error, endpoint, doing)
+    return DeliveryError(f"{address} can't be used.", why=why, remedy=remedy)
+
+
+def _cause(error: BaseException, endpoint: str, doing: str) -> tuple[str, str]:
+    """Why a service can't be used, and the remedy."""
+    kinds, said = _classes(error), code(error)
     if kinds & _CREDENTIALS:
-        return DeliveryError(what, why=str(error), remedy=_CREDENTIALS_REMEDY)
+        return str(error), _CREDENTIALS_REMEDY
     if said in _CODES:
         why, remedy = _CODES[said]
-        why = f"{why} ({doing}: {said} from {endpoint}{_skew(error)})"
-        return DeliveryError(what, why=why, remedy=remedy)
+        return f"{why} ({doing}: {said} from {endpoint}{_skew(error)})", remedy
     if said in _REGION or status(error) == 301:
-        return DeliveryError(
-            what,
-            why=f"The bucket is in another region than asked for ({doing}: {said} from {endpoint}).",
-            remedy="Set 'region' in deploy.yaml to the bucket's.",
+        return (
+            f"The bucket is in another region than asked for ({doing}: {said} from {endpoint}).",
+            "Set 'region' in deploy.yaml to the bucket's.",
         )
     if said in _FULL or status(error) == 507:
-        return DeliveryError(
-            what,
-            why=f"It is full ({said or status(error)}).",
-            remedy="Free space there or raise its quota, then run the command again.",
+        return (
+            f"It is full ({said or status(error)}).",
+            "Free space there or raise its quota, then run the command again.",
         )
     if said in _DENIED or status(error) in (401, 403):
-        return DeliveryError(
-            what,
-            why=f"Access is denied ({doing} at {endpoint}).",
-            remedy="Let these credentials read, write, delete and list (s3:GetObject, s3:PutObject, "
+        return (
+            f"Access is denied ({doing} at {endpoint}).",
+            "Let these credentials read, write, delete and list (s3:GetObject, s3:PutObject, "
             "s3:DeleteObject, s3:ListBucket; without the last, a missing object looks like a forbidden one).",
         )
     if passing(error) and not said:
-        return DeliveryError(
-            what,
-            why=f"{endpoint} did not answer in time ({doing}): {error}",
-            remedy="Is the service up, is 'endpoint' in deploy.yaml right, is a firewall or proxy between?",
+        return (
+            f"{endpoint} did not answer in time ({doing}): {error}",
+            "Is the service up, is 'endpoint' in deploy.yaml right, is a firewall or proxy between?",
         )
     if "SSLError" in kinds:
-        return DeliveryError(
-            what,
-            why=str(error),
-            remedy="Trust the service's certificate (AWS_CA_BUNDLE names a file), or correct 'endpoint'.",
+        return (
+            str(error),
+            "Trust the service's certificate (AWS_CA_BUNDLE names a file), or correct 'endpoint'.",
         )
-    return DeliveryError(
-        what,
-        why=f"{doing} at {endpoint}: {said or type(error).__name__}: {error}",
-        remedy="Run the command again; if it fails the same way, ask who runs that service.",
+    return (
+        f"{doing} at {endpoint}: {said or type(error).__name__}: {error}",
+        "Run the command again; if it fails the same way, ask who runs that service.",
     )
 
 
