@@ -59,12 +59,26 @@ def problems(
     """
     targets = _mapping(data.get("targets"))
     environments = _mapping(data.get("environments"))
-    for section, names in (("targets", targets), ("environments", environments)):
-        for name in names:
-            if name in _RESERVED:
-                yield Problem((section, name), "this word has a meaning of its own; choose another name")
-            elif not NAME.fullmatch(name):
-                yield Problem((section, name), NAME_RULE)
+    yield from _names("targets", targets)
+    yield from _names("environments", environments)
+    yield from _placements(targets, environments, known)
+    yield from _order(environments)
+
+
+def _names(section: str, names: Collection[str]) -> Iterator[Problem]:
+    for name in names:
+        if name in _RESERVED:
+            yield Problem((section, name), "this word has a meaning of its own; choose another name")
+        elif not NAME.fullmatch(name):
+            yield Problem((section, name), NAME_RULE)
+
+
+def _placements(
+    targets: dict[str, Any],
+    environments: dict[str, Any],
+    known: Mapping[tuple[str, str], Mapping[str, HostConfig]],
+) -> Iterator[Problem]:
+    """Placements of no target, and those that share an alias or a destination."""
     aliases: dict[str, str] = {}
     places: dict[str, str] = {}
     for environment, body in environments.items():
@@ -79,17 +93,15 @@ def problems(
                 yield Problem(path, f"has the same alias {alias!r} as {aliases[alias]}; rename one of them")
             aliases.setdefault(alias, pair)
             own = _places(_mapping(body[target]), known.get((environment, target), {}))
-            twice = (
-                next((place for place, times in Counter(own).items() if times > 1), None) if known else None
-            )
-            if twice is not None:
-                yield Problem((*path, "hosts"), f"two of its hosts are one and the same ({twice})")
+            # Without an inventory two hosts are one only where they have one name, which the model refuses.
+            twice = [place for place, times in Counter(own).items() if times > 1] if known else []
+            if twice:
+                yield Problem((*path, "hosts"), f"two of its hosts are one and the same ({twice[0]})")
             shared = next((place for place in own if place in places), None)
             if shared is not None:
                 what = f"is where {places[shared]} goes already" + (f" ({shared})" if len(own) > 1 else "")
                 yield Problem((*path, "to"), f"{what}; give each a place of its own")
             places.update(dict.fromkeys(own, pair))
-    yield from _order(environments)
 
 
 def _order(environments: dict[str, Any]) -> Iterator[Problem]:
