@@ -120,7 +120,7 @@ def look(project: Project, environment: str, target: str, *, deep: bool = False)
     place, ledger = Place(environment, target), Ledger(project.store.objects)
     head = ledger.head(place)
     serial, candidate = head.standing.live, head.standing.candidate
-    attempt = _attempt(ledger, head)
+    attempt = _attempt(head)
     if serial is None:
         return TargetStatus(attempt=attempt, outcome=attempt.outcome if attempt else None)
     live = ledger.started(place, serial)
@@ -198,7 +198,7 @@ def _lagging(wrong: list[str], hosts: int) -> str:
     return f"{len(wrong)} of {hosts} hosts do not serve it: {listed(wrong)}"
 
 
-def _attempt(ledger: Ledger, head: Head) -> Event | None:
+def _attempt(head: Head) -> Event | None:
     """The newest deployment, unless it is what is live."""
     if head.started is None or head.serial == head.standing.live:
         return None
