@@ -3,8 +3,8 @@ something; and what it makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -70,25 +70,56 @@ def seeded(
 
     ``tolerance`` is fp32's, ``narrow`` those of the other precisions that are wanted.
     """
+    maker = _Maker(reference, inputs, limits)
+    _begin(maker, notes)
+    runs = maker.runs
+    sizes = runs[0].sizes
+    _grow(maker, sizes, notes)
+    _note_single(runs, _batch_axes(inputs), notes)
+    pictures = any(golden.is_picture(spec) for spec in inputs)
+    for contrast in golden.CONTRASTS if pictures else (None,):
+        if _is_telling([one.outputs for one in runs], tolerance, narrow):
+            break
+        runs.insert(0, maker.run(sizes, contrast))  # the case that tells most is the one to travel
+    return runs
 
-    whole = golden.RANGES[0]
 
-    def run(sizes: Mapping[str, int], contrast: int | None = None) -> Run:
-        seed = SEED + len(runs)
-        case = golden.make_case(inputs, sizes, seed=seed, limits=limits, contrast=contrast, whole=whole)
-        return Run(sizes, case, reference.run([case])[0])
+@dataclass(slots=True)
+class _Maker:
+    """Makes cases and runs them: each from a seed of its own, whole numbers in the range ``whole``."""
 
-    runs: list[Run] = []
-    counts = golden.counts(inputs, limits)
+    reference: Reference
+    inputs: Sequence[TensorSpec]
+    limits: Mapping[str, int]
+    whole: tuple[int, int] = golden.RANGES[0]
+    runs: list[Run] = field(default_factory=list)  # those that are kept
+
+    def run(self, sizes: Mapping[str, int], contrast: int | None = None) -> Run:
+        """One more, for the caller to keep. Raises ConversionError where the reference can't run it."""
+        case = golden.make_case(
+            self.inputs,
+            sizes,
+            seed=SEED + len(self.runs),
+            limits=self.limits,
+            contrast=contrast,
+            whole=self.whole,
+        )
+        return Run(sizes, case, self.reference.run([case])[0])
+
+
+def _begin(maker: _Maker, notes: list[str]) -> None:
+    """Keep two runs of the first sizes that the model takes, of whole numbers that it does not refuse."""
+    counts = golden.counts(maker.inputs, maker.limits)
     failure: ConversionError | None = None
     died = False
     for whole in golden.RANGES if counts else golden.RANGES[:1]:
         if died and whole != golden.ONES:
             continue  # it does not check what it is given: what it makes of other numbers may be anything
-        runs.clear()
+        maker.whole = whole
+        maker.runs.clear()
         try:
-            runs.append(_first_that_runs(run, inputs))
-            runs.append(run(runs[0].sizes))
+            maker.runs.append(_first_that_runs(maker))
+            maker.runs.append(maker.run(maker.runs[0].sizes))
             break
         except ConversionError as error:
             failure, died = failure or error, died or _ended(error, "Died")
@@ -98,16 +129,7 @@ def seeded(
         assert failure is not None
         raise failure
     if failure is not None:
-        notes.append(_refused(counts, whole))
-    sizes = runs[0].sizes
-    _grow(run, runs, sizes, notes)
-    _note_single(runs, _batch_axes(inputs), notes)
-    pictures = any(golden.is_picture(spec) for spec in inputs)
-    for contrast in golden.CONTRASTS if pictures else (None,):
-        if _is_telling([one.outputs for one in runs], tolerance, narrow):
-            break
-        runs.insert(0, run(sizes, contrast))  # the case that tells most is the one to travel
-    return runs
+        notes.append(_refused(counts, maker.whole))
 
 
 def _ended(failure: ConversionError | None, kind: str) -> bool:
@@ -123,14 +145,12 @@ def _refused(counts: Sequence[str], whole: tuple[int, int]) -> str:
     return f"{', '.join(counts)}: made {made}, since the model does not run on {least} to {most - 1}"
 
 
-def _grow(
-    run: Callable[[Mapping[str, int]], Run], runs: list[Run], sizes: Mapping[str, int], notes: list[str]
-) -> None:
-    """Add a case with all named axes twice as large, else one for each that may be so alone."""
+def _grow(maker: _Maker, sizes: Mapping[str, int], notes: list[str]) -> None:
+    """Keep a run with all named axes twice as large, else one for each that may be so alone."""
 
     def runs_with(wanted: Mapping[str, int]) -> bool:
         try:
-            runs.append(run(wanted))
+            maker.runs.append(maker.run(wanted))
         except ConversionError:
             return False
         return True
@@ -144,12 +164,12 @@ def _grow(
     notes.append(f"the model does not run with {', nor with '.join(told)}")
 
 
-def _first_that_runs(run: Callable[[Mapping[str, int]], Run], inputs: Sequence[TensorSpec]) -> Run:
+def _first_that_runs(maker: _Maker) -> Run:
     """With the first sizes of the dynamic axes that the model takes; else raises what it said first."""
     failure: ConversionError | None = None
-    for sizes in golden.axis_sizes(inputs):
+    for sizes in golden.axis_sizes(maker.inputs):
         try:
-            found = run(sizes)
+            found = maker.run(sizes)
         except ConversionError as error:
             if _ended(error, "TimedOut"):
                 raise  # what hangs once would hang at each size
