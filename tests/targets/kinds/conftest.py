@@ -166,6 +166,26 @@ def make_in() -> Callable[..., Made]:
     return make
 
 
+@pytest.fixture(scope="session")
+def kotlin(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A phone's Kotlin, compiled once: everything but the Android-only lines, without Android's classes."""
+    import jvm_scene
+
+    folder = tmp_path_factory.mktemp("kotlin")
+    make(folder / "made").export("mobile-ort", folder / "out")
+    return jvm_scene.compiled(folder / "out", folder / "classes")
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A phone's Swift, compiled once."""
+    import swift_scene
+
+    folder = tmp_path_factory.mktemp("swift")
+    make(folder / "made").export("mobile-ort", folder / "out", threads=1)
+    return swift_scene.compiled(folder / "out", folder / "built")
+
+
 @pytest.fixture(name="run_check")
 def _run_check() -> Callable[[Path, Manifest], process.Finished]:
     return run_check

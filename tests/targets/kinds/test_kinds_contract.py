@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 
 from shipway.registry.bundling import StoreWriter
 from shipway.registry.errors import IntegrityError, UnsupportedModelError, VerificationError
+from shipway.registry.nouns import TensorSpec
 from shipway.registry.verbs.verify import verify_bundle
 from shipway.targets.base import Target, TargetOptions
 from shipway.targets.loader import kinds, load_kind
@@ -114,6 +116,18 @@ def test_the_command_in_the_readme_runs_the_check(
     assert verify_bundle(moved, run=False).digest == manifest.digest  # the check left the bundle as it was
     listed = {file.path for file in manifest.files} | {"bundle.json"}
     assert {path.relative_to(moved).as_posix() for path in moved.rglob("*") if path.is_file()} == listed
+
+
+@pytest.mark.parametrize(("kind", "examples"), [("mobile-ort", 2), ("browser-wasm", 1)])
+def test_the_examples_of_the_readme_give_every_input(
+    kind: str, examples: int, tiny: Any, tmp_path: Path
+) -> None:
+    inputs = (TensorSpec("ids", "int64", ("n", 4)), TensorSpec("mask", "float32", ("n", 4)))
+    tiny.version = replace(tiny.version, inputs=inputs)
+    tiny.export(kind, tmp_path / "out")
+    readme = (tmp_path / "out" / "README.md").read_text("utf-8")
+    for spec in inputs:
+        assert readme.count(f'"{spec.name}"') == examples
 
 
 @each_kind

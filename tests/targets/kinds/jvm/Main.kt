@@ -4,6 +4,10 @@ import java.io.File
 import java.net.URI
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import java.util.concurrent.ConcurrentLinkedQueue
+import java.util.concurrent.CountDownLatch
+import java.util.concurrent.TimeUnit
+import kotlin.concurrent.thread
 import kotlin.system.exitProcess
 import shipway.model.Bundle
 import shipway.model.Golden
@@ -24,7 +28,7 @@ fun main(arguments: Array<String>) {
         "misuse" -> misuse(File(arguments[1]))
         "update" -> update(URI(arguments[1]), File(arguments[2]), arguments[3].toInt(), arguments[4].toLong())
         "together" -> together(URI(arguments[1]), File(arguments[2]), arguments[3].toInt(), arguments[4].toLong())
-        "unpack" -> println(quoted(unpacked(File(arguments[1])) { File(arguments[2], it).inputStream() }.path))
+        "unpack" -> unpack(File(arguments[1]), File(arguments[2]))
         else -> exitProcess(2)
     }
 }
@@ -75,20 +79,34 @@ fun update(pointer: URI, folder: File, patience: Int, deadline: Long) {
 
 /** Two updaters of one folder at once; what each has to say. */
 fun together(pointer: URI, folder: File, patience: Int, deadline: Long) {
-    val said = java.util.concurrent.ConcurrentLinkedQueue<String>()
-    val both = List(2) {
-        kotlin.concurrent.thread {
-            val update = Updater(pointer, folder, patience, deadline).update()
-            said += if (update is Update.Kept) update.why else update::class.simpleName!!
-        }
+    val said = ConcurrentLinkedQueue<String>()
+    twice {
+        val update = Updater(pointer, folder, patience, deadline).update()
+        said += if (update is Update.Kept) update.why else update::class.simpleName!!
     }
-    both.forEach { it.join() }
-    println(said.joinToString(", ", "[", "]") { quoted(it) })
+    println(said.joinToString(", ", "{\"said\": [", "]}") { quoted(it) })
 }
 
-/** The release in use, proven by its golden check. */
-fun works(release: Release): String = Model(release.graph).use { model ->
-    "{\"serial\": ${release.serial}, \"version\": ${release.version}, \"check\": ${Golden(release.folder).check(model).json()}}"
+/** Unpack the app's model in two threads at once; whoever opens it first waits a second for the other one. */
+fun unpack(home: File, assets: File) {
+    val graphs = ConcurrentLinkedQueue<String>()
+    val opened = CountDownLatch(2)
+    twice {
+        graphs += unpacked(home) { path ->
+            opened.countDown()
+            opened.await(1, TimeUnit.SECONDS)
+            File(assets, path).inputStream()
+        }.path
+    }
+    println("{\"graph\": ${quoted(graphs.toSet().single())}, \"opened\": ${2 - opened.count}}")
+}
+
+fun twice(act: () -> Unit) = List(2) { thread { act() } }.forEach { it.join() }
+
+/** The release in use, and what it computes. */
+fun works(release: Release): String = Model(release.graph, listOf(Provider.CPU)).use { model ->
+    val y = model.run(mapOf("x" to Tensor.of(floatArrayOf(1f, 2f, 3f, 4f), 1, 4))).getValue("y").floats()
+    "{\"serial\": ${release.serial}, \"version\": ${release.version}, \"y\": [${y.joinToString()}]}"
 }
 
 fun quoted(text: String) = text.fold(StringBuilder("\"")) { made, one ->
