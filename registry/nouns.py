@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,6 +124,8 @@ class Tolerance:
         return {"atol": self.atol, "rtol": self.rtol}
 
 
+NARROW = ("fp16", "int8")
+"""The targets of links whose numbers are further out by nature."""
 ERROR_EDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Bounds of an ``OutputMeasure.histogram``, in units of the error that is allowed."""
 
@@ -176,6 +178,16 @@ class Link:
     outputs: tuple[OutputMeasure, ...]
     tolerance: Tolerance
     notes: tuple[str, ...] = ()
+
+    def tells(self, constant: Sequence[str] = ()) -> bool:
+        """Whether it proves something: at least one of its outputs does, and of fp16 and int8 all of them
+        but for those that are ``constant`` on the golden inputs. With an rtol of 1, by which zeros would
+        pass, the user asked for no proof."""
+        if self.tolerance.rtol >= 1:
+            return True
+        flat = {output.name for output in self.outputs if output.flat}
+        mute = flat - set(constant) if self.target in NARROW else set()
+        return len(flat) < len(self.outputs) and not mute
 
     def to_json(self) -> Json:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from shipway.registry.config.project import Project
@@ -91,17 +92,13 @@ def refuse_wrong_numbers(
     for precision in sorted({project.config.targets[target].precision for target in targets}):
         variant = version.variant(precision)
         links += [(link, allowed(precision)) for link in (variant.links if variant else ())]
-    wrong = [link for link, today in links if not (link.passed and _within(link, today))]
+    wrong = [told for link, today in links if (told := _wrong(link, today))]
     if wrong and accept is None:
         raise VerificationError(
             f"The numbers of {version.ref} are wrong.",
-            why="\n".join(map(_describe, wrong)),
+            why="\n".join(wrong),
             remedy='Register a model that passes. Past this leads only --accept "reason", which is kept.',
         )
-
-
-def _within(link: Link, tolerance: Tolerance) -> bool:
-    return all(tolerance.allows(output.max_abs, output.scale) for output in link.outputs)
 
 
 def refuse_other_model(site: Site, version: ModelVersion, *, named: bool) -> None:
@@ -120,8 +117,16 @@ def refuse_other_model(site: Site, version: ModelVersion, *, named: bool) -> Non
         )
 
 
-def _describe(link: Link) -> str:
+def _wrong(link: Link, today: Tolerance) -> str:
+    """What is wrong with a link, by the tolerance of then or of ``today``; empty where nothing is."""
     worst = max(link.outputs, key=lambda output: output.max_rel, default=None)
     numbers = f": {worst.name} is off by {worst.max_abs:.2g} at a scale of {worst.scale:.2g}" if worst else ""
-    since = ", more than deploy.yaml allows since it was registered" if link.passed else ""
-    return f"{link.source} to {link.target}{numbers}{since}"
+    told = f"{link.source} to {link.target}{numbers}"
+    if not link.passed:
+        return told
+    if not all(today.allows(output.max_abs, output.scale) for output in link.outputs):
+        return f"{told}, more than deploy.yaml allows since it was registered"
+    # Where no proof was asked for when it was registered, one may be now.
+    if link.tolerance.rtol >= 1 and not dataclasses.replace(link, tolerance=today).tells():
+        return f"{told}, so flat that it proves nothing: deploy.yaml no longer accepts that"
+    return ""

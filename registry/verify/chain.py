@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shipway.registry.errors import ConversionError, VerificationError
-from shipway.registry.nouns import Digest, Link, TensorSpec, Tolerance
+from shipway.registry.nouns import NARROW, Digest, Link, TensorSpec, Tolerance
 from shipway.registry.verify import measure, parity, runs
 from shipway.registry.verify.golden import Case
 from shipway.registry.verify.parity import Array
@@ -54,7 +54,7 @@ class GoldenSet:
         """
         some = slice(1) if quick else slice(None)
         candidate = measure.run(measure.session(path), self.cases[some])
-        link = parity.compare("", parity.NARROW[0], self.names, self.outputs[some], candidate, tolerance)
+        link = parity.compare("", NARROW[0], self.names, self.outputs[some], candidate, tolerance)
         worst = max(parity.excess(output, tolerance) for output in link.outputs)
         if tolerance.rtol < 1:
             told = [parity.TOLD_NARROW * parity.spread_of(made) for made in zip(*self.outputs, strict=True)]
@@ -104,7 +104,7 @@ class GoldenSet:
         """
         candidate = measure.run(measure.session(path), self.cases)
         link = parity.compare(self.source, target, self.names, self.outputs, candidate, tolerance, self.notes)
-        return link if parity.tells(link, self.constant) else dataclasses.replace(link, passed=False)
+        return link if link.tells(self.constant) else dataclasses.replace(link, passed=False)
 
 
 def golden_set(

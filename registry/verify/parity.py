@@ -16,13 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shipway.registry.nouns import ERROR_EDGES, Link, OutputMeasure, Tolerance
+from shipway.registry.nouns import ERROR_EDGES, NARROW, Link, OutputMeasure, Tolerance
 
 Array = NDArray[np.generic]
 Outputs = Sequence[Array]
 """A run's outputs, in the graph's order."""
 
-NARROW = ("fp16", "int8")
 _TOLD = 0.01  # of its spread: an output that is further out than this tells little
 TOLD_NARROW = 0.5  # the same of fp16 and int8, which are further out by nature
 _ROUNDING = 1e-6  # of the scale: what float32 makes of a constant varies by no more
@@ -72,17 +71,6 @@ def share_of(target: str, tolerance: Tolerance) -> float:
     if target in NARROW:
         return TOLD_NARROW
     return min(TOLD_NARROW, max(_TOLD, 5 * tolerance.rtol))
-
-
-def tells(link: Link, constant: Sequence[str] = ()) -> bool:
-    """Whether the link proves something: at least one of its outputs does, and of fp16 and int8 all of them
-    but for those that are ``constant`` on the golden inputs. With an rtol of 1, by which zeros would pass,
-    the user asked for no proof."""
-    if link.tolerance.rtol >= 1:
-        return True
-    flat = {output.name for output in link.outputs if output.flat}
-    mute = flat - set(constant) if link.target in NARROW else set()
-    return len(flat) < len(link.outputs) and not mute
 
 
 def measure_output(

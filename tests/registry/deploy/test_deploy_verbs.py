@@ -23,7 +23,7 @@ from shipway.registry.errors import (
     VerificationError,
 )
 from shipway.registry.ledger.ledger import Ledger
-from shipway.registry.nouns import ModelRef, Variant
+from shipway.registry.nouns import ModelRef, Tolerance, Variant
 from shipway.registry.verbs.history import history
 from shipway.registry.verbs.plan import plan
 from shipway.registry.verbs.promote import promote
@@ -75,6 +75,23 @@ def test_what_passed_must_pass_by_todays_tolerance(plain: Project) -> None:
     with pytest.raises(VerificationError, match="numbers of ocr/1") as caught:
         promote(stricter, OCR_1, "lab")
     assert "more than deploy.yaml allows since it was registered" in caught.value.why
+    promote(plain, OCR_1, "lab")
+    assert live_versions(plain, "lab") == {"one": 1}
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_what_was_registered_without_proof_needs_one_by_todays_tolerance(plain: Project, flat: bool) -> None:
+    version = register(plain, 1)
+    [link] = version.links
+    outputs = tuple(replace(output, flat=flat) for output in link.outputs)
+    link = replace(link, outputs=outputs, tolerance=Tolerance(1e-5, 1.0))
+    plain.store.put_version(replace(version, links=(link,)))
+    if flat:
+        with pytest.raises(VerificationError, match="numbers of ocr/1") as caught:
+            promote(plain, OCR_1, "lab")
+        assert "proves nothing: deploy.yaml no longer accepts that" in caught.value.why
+        lax = ConvertConfig.model_validate({"tolerance": {"atol": 1e-5, "rtol": 1}})
+        plain = replace(plain, config=plain.config.model_copy(update={"convert": lax}))
     promote(plain, OCR_1, "lab")
     assert live_versions(plain, "lab") == {"one": 1}
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shipway.registry.nouns import Tolerance
+from shipway.registry.nouns import NARROW, Tolerance
 from shipway.registry.verify import parity
 
 STRICT = Tolerance(1e-5, 1e-5)
@@ -89,7 +89,7 @@ def test_flat_is_what_is_not_far_nearer_than_a_constant(
     link = judge(reference, candidate)
     assert link.outputs[0].flat is flat
     assert any("proves little" in note for note in link.notes) is flat
-    assert parity.tells(link) is not flat
+    assert link.tells() is not flat
     assert ("flat" in parity.table([link])) is flat
 
 
@@ -98,7 +98,7 @@ def test_a_narrow_form_may_be_half_as_far_out_as_a_constant() -> None:
         pairs = [[F([0, 0.02])]], [[F([0, 0.02 - error])]]
         return parity.compare("a", target, ["y"], *pairs, Tolerance(1e-2, 1e-1)).outputs[0].flat
 
-    for target in parity.NARROW:
+    for target in NARROW:
         assert not flat(target, 0.004)
         assert flat(target, 0.006)
 
@@ -110,7 +110,7 @@ def test_a_link_tells_something_where_an_output_does_and_of_narrow_forms_all_do(
         names = [f"y{index}" for index in range(len(outputs))]
         candidate = [output + F(0.009) * (output == output.max()) for output in outputs]
         given = Tolerance(1e-2, rtol)
-        return parity.tells(parity.compare("a", target, names, [outputs], [candidate], given), constant)
+        return parity.compare("a", target, names, [outputs], [candidate], given).tells(constant)
 
     assert tells("onnx", told, flat)
     assert not tells("onnx", flat)
