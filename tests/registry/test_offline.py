@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shipway.registry import process
+from shipway.registry.cli import app
 from shipway.registry.verbs import doctor
 
 WHERE = "import os; print(os.readlink('/proc/self/ns/net'))"
@@ -83,3 +84,5 @@ def test_doctor_says_which_of_both_holds(
     finding = doctor.isolation()
     assert finding.state == state
     assert bool(finding.remedy) == (state == "missing")
+    monkeypatch.chdir(tmp_path)
+    assert app.main(["doctor", "--json"]) == 0  # converters work without it

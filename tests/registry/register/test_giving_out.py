@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,15 @@ def test_a_damaged_file_that_a_bundle_was_given_is_made_anew(
     assert files.digest_of(tmp_path / "out/README.md") == own.digest
 
 
+def are_working_in(folder: Path) -> bool:
+    """Whether a process has its working directory there: the children of one that was killed, for a moment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended, or is another user's
+            found.append((process / "cwd").readlink())
+    return any(place.is_relative_to(folder) for place in found)
+
+
 def test_what_a_killed_register_left_is_swept_away(project: Project, model_file: Path, scratch: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from shipway.registry.config.load import load_text\n"
@@ -137,6 +148,10 @@ def test_what_a_killed_register_left_is_swept_away(project: Project, model_file:
         assert child.stdout is not None
         assert child.stdout.readline() == b"at work\n"
         child.kill()
+    deadline = time.monotonic() + 60  # the kernel ends its children: what they write must not race the sweep
+    while are_working_in(scratch):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     [left] = scratch.iterdir()
     mine = scratch / "shipway-register-mine"  # of somebody else, who may be at work
     mine.mkdir()
