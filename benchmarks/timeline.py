@@ -36,7 +36,7 @@ def used(pid: int) -> float:
 def watch() -> None:
     """Have workers and phases told as they come and go."""
     from shipway.registry.process import Worker
-    from shipway.registry.verbs.making import Clock
+    from shipway.registry.registration.draft import Clock
 
     start, send, receive, phase = Worker.__init__, Worker.send, Worker.receive, Clock.phase
     names: dict[int, str] = {}

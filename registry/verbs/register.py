@@ -20,8 +20,8 @@ from shipway.registry.errors import DeliveryError
 from shipway.registry.nouns import Digest, Json, ModelVersion, check_model_name
 from shipway.registry.observe import SILENT, Observer
 from shipway.registry.process import Worker, WorkerError
-from shipway.registry.verbs import scratch
-from shipway.registry.verbs.making import Clock, Wish, import_early, verified
+from shipway.registry.registration import scratch
+from shipway.registry.registration.draft import Clock, Wish, import_early, verified
 
 CATALOG_WORKER = "shipway.registry.catalog_worker"
 

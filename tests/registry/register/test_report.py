@@ -15,7 +15,7 @@ import records
 
 from shipway.registry.errors import UsageError
 from shipway.registry.nouns import Digest, File, Link, ModelVersion, OutputMeasure, Tolerance, Variant
-from shipway.registry.verbs import precisions
+from shipway.registry.registration import precisions
 from shipway.registry.verbs.report import page, write_report
 from shipway.registry.verify import measure, parity
 from shipway.registry.verify.chain import GoldenSet

@@ -13,7 +13,7 @@ from shipway.registry.convert import running, toolchains
 from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, UsageError
 from shipway.registry.process import Worker
-from shipway.registry.verbs import attempts
+from shipway.registry.registration import attempts
 from shipway.targets.base import RuntimeLimits
 
 CONVERTER = """

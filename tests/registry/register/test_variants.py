@@ -16,7 +16,7 @@ from shipway.registry.convert import graph, optimise, variants
 from shipway.registry.convert.quantiser import Quantiser
 from shipway.registry.errors import ConversionError
 from shipway.registry.nouns import Tolerance
-from shipway.registry.verbs import precisions
+from shipway.registry.registration import precisions
 from shipway.registry.verify import chain, measure, reference
 
 Build = Callable[..., onnx.ModelProto]

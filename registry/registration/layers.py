@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from shipway.registry.convert.repairs import Mended
     from shipway.registry.convert.running import Bench
     from shipway.registry.convert.watched import Value
-    from shipway.registry.verbs.attempts import Proved
-    from shipway.registry.verbs.making import Wish
+    from shipway.registry.registration.attempts import Proved
+    from shipway.registry.registration.draft import Wish
     from shipway.registry.verify.chain import GoldenSet
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from shipway.registry import catalog, files, room
 from shipway.registry.errors import ConversionError, VerificationError
 from shipway.registry.nouns import Digest, File, Link, Variant
-from shipway.registry.verbs import layers
+from shipway.registry.registration import layers
 
 if TYPE_CHECKING:
     import onnx
 
-    from shipway.registry.verbs.attempts import Proved
-    from shipway.registry.verbs.making import Wish
+    from shipway.registry.registration.attempts import Proved
+    from shipway.registry.registration.draft import Wish
     from shipway.registry.verify.chain import GoldenSet
     from shipway.registry.verify.golden import Case
 

@@ -16,14 +16,14 @@ from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError
 from shipway.registry.nouns import Digest, File, Link, ModelVersion, Variant
 from shipway.registry.observe import Observer
-from shipway.registry.verbs import attempts, layers, precisions
+from shipway.registry.registration import attempts, layers, precisions
 from shipway.targets.base import RuntimeLimits
 
 if TYPE_CHECKING:
     import onnx
 
     from shipway.registry.convert.running import Bench
-    from shipway.registry.verbs.attempts import Proved
+    from shipway.registry.registration.attempts import Proved
     from shipway.registry.verify.chain import GoldenSet
 
 

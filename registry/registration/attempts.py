@@ -18,8 +18,8 @@ from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, ShipwayError, VerificationError
 from shipway.registry.nouns import Json, Link
 from shipway.registry.process import WorkerError
-from shipway.registry.verbs import layers
-from shipway.registry.verbs.ceilings import as_targets_run_it, too_new
+from shipway.registry.registration import layers
+from shipway.registry.registration.ceilings import as_targets_run_it, too_new
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shipway.registry.convert.repairs import Mended
     from shipway.registry.convert.repairs.rules import Applied
     from shipway.registry.convert.running import Bench
-    from shipway.registry.verbs.making import Clock, Wish
+    from shipway.registry.registration.draft import Clock, Wish
     from shipway.registry.verify.chain import GoldenSet
     from shipway.registry.verify.reference import Reference
 

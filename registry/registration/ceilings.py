@@ -10,7 +10,7 @@ from shipway.targets import limits
 if TYPE_CHECKING:
     import onnx
 
-    from shipway.registry.verbs.making import Wish
+    from shipway.registry.registration.draft import Wish
 
 
 def as_targets_run_it(wish: Wish, model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,1 @@
+"""Behind ``register``: ways to convert, tried in turn; other precisions; the draft of a version."""
