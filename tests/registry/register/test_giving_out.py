@@ -124,7 +124,7 @@ def test_a_damaged_file_that_a_bundle_was_given_is_made_anew(
 
 
 def are_working_in(folder: Path) -> bool:
-    """Whether a process has its working directory there: the children of one that was killed, for a moment."""
+    """Whether a process has its working directory there, as children of a killed one have for a moment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended, or is another user's
