@@ -33,7 +33,7 @@ from shipway.registry.config.project import Project
 from shipway.registry.errors import ShipwayError
 from shipway.registry.ledger import owner
 from shipway.registry.ledger.events import Owner, Place
-from shipway.registry.ledger.ledger import Ledger
+from shipway.registry.ledger.ledger import UNREADABLE, Ledger
 from shipway.registry.nouns import Json
 from shipway.registry.store.objects import Objects
 
@@ -68,7 +68,11 @@ def behind(project: Project, live: Mapping[Place, int | None]) -> frozenset[Plac
     if any(not alive for _, alive in _running(objects)):
         return frozenset(live)
     state = _document(objects, _STATE)
-    return frozenset(p for p, serial in live.items() if (state.get(str(p)) or {}).get("serial") != serial)
+    return frozenset(place for place, serial in live.items() if _shown(state.get(str(place))) != serial)
+
+
+def _shown(entry: Json) -> int | None:
+    return entry.get("serial") if isinstance(entry, dict) else None
 
 
 def last_error(project: Project) -> str:
@@ -156,20 +160,29 @@ def _running(objects: Objects) -> Iterator[tuple[str, bool]]:
     for key in objects.list(_RUNNING):
         data = _document(objects, key)
         if data:
-            yield key, owner.is_alive(Owner.from_json(data["owner"]), data["at"])
+            yield key, _lives(data)
+
+
+def _lives(data: Mapping[str, Json]) -> bool:
+    try:
+        return owner.is_alive(Owner.from_json(data["owner"]), data["at"])
+    except UNREADABLE:
+        return False
 
 
 def _recent(objects: Objects, key: str, seconds: float) -> bool:
     """Whether a document says that it was written less than so long ago."""
-    at = _document(objects, key).get("at")
-    return isinstance(at, str) and abs(owner.seconds_since(at)) < seconds
+    try:
+        return abs(owner.seconds_since(_document(objects, key)["at"])) < seconds
+    except UNREADABLE:
+        return False
 
 
 def _document(objects: Objects, key: str) -> dict[str, Json]:
     raw = objects.get(key)
     try:
         data = json.loads(raw) if raw else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         data = {}
     return data if isinstance(data, dict) else {}
 

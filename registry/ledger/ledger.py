@@ -29,7 +29,7 @@ from shipway.registry.ledger.events import Ended, Event, HostEnd, OutcomeName, O
 from shipway.registry.nouns import Json
 from shipway.registry.store.objects import Objects
 
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a document raises that is none of ours."""
 
 
@@ -74,7 +74,7 @@ class Ledger:
             raise _broken(place, serial, "its claim is gone")
         try:
             return Started.from_json(json.loads(raw))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _broken(place, serial, f"its claim can't be read ({error!r})") from error
 
     def ended(self, place: Place, serial: int) -> Ended | None:
@@ -83,7 +83,7 @@ class Ledger:
             return None
         try:
             return Ended.from_json(json.loads(raw))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _broken(place, serial, f"its outcome can't be read ({error!r})") from error
 
     def standing_after(self, place: Place, serial: int) -> Standing:
@@ -154,7 +154,7 @@ class Ledger:
             holder, renewed = _taken(started, times, raw)
         signs = [renewed]
         lease = self.objects.get(_key(place, serial, "lease")) or b""
-        with contextlib.suppress(*_UNREADABLE):
+        with contextlib.suppress(*UNREADABLE):
             signs.append(_time(json.loads(lease)))
         # The nearest to now is the last one, also where a clock that was ahead by a year was put right since.
         return holder, min(signs, key=lambda at: abs(owners.seconds_since(at))), times
@@ -254,7 +254,7 @@ class Ledger:
         raw = self.objects.get(_hint(place))
         try:
             return max(0, int(json.loads(raw)["serial"])) if raw else 0
-        except _UNREADABLE:
+        except UNREADABLE:
             return 0
 
     def _claimed(self, place: Place, serial: int) -> bool:
@@ -269,13 +269,13 @@ def _taken(started: Started, times: int, raw: bytes) -> tuple[Owner, str]:
     try:
         taken = json.loads(raw)
         return Owner.from_json(taken["owner"]), _time(taken)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         why = f"its take-over {times} can't be read ({error!r})"
         raise _broken(started.place, started.serial, why) from error
 
 
 def _time(document: Json) -> str:
-    """When it was written. Raises one of ``_UNREADABLE``."""
+    """When it was written. Raises one of ``UNREADABLE``."""
     owners.seconds_since(document["at"])
     return str(document["at"])
 

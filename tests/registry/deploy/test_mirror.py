@@ -165,12 +165,32 @@ def test_status_has_a_lagging_mirror_try_again(
     assert registry.calls == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b'{"prod/one": null}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"[]", b'{"prod/one": null}', b'{"prod/one": 5}', b"[" * 100_000]
+)
 def test_a_state_that_nobody_can_read_is_lag(project: Project, registry: Registry, content: bytes) -> None:
     put_live(project, bundle(project, 1))
     mirror.mirror_now(project)
     project.store.objects.put("mirror/state.json", content)
     assert lag(project) == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"[]", b'{"at": "noon", "owner": 5}', b'{"at": "2026-01-01", "owner": {}}']
+)
+def test_what_a_mirror_left_in_a_form_that_nobody_can_read_stops_nobody(
+    project: Project, registry: Registry, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    started: list[Project] = []
+    monkeypatch.setattr(mirror, "_detach", started.append)
+    monkeypatch.setenv(mirror.MODE, "background")
+    for name in ("starting", "running/1", "error"):
+        project.store.objects.put(f"mirror/{name}.json", content)
+    put_live(project, bundle(project, 1))
+    assert started == [project]
+    assert lag(project) == {"one", "two"}
+    mirror.mirror_now(project)
+    assert lag(project) == set()
 
 
 def test_no_more_mirrors_are_started_than_are_of_use(
