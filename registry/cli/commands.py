@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from shipway.registry.cli import models, releases
+from shipway.registry.cli import model_commands, release_commands
 from shipway.registry.cli.session import Session
 
 app = typer.Typer(
@@ -50,23 +50,23 @@ def _global(
 
 
 for _command in (
-    models.init,
-    models.register,
-    releases.ship,
-    models.versions,
-    models.show,
-    models.diff,
-    models.bundle,
-    releases.plan,
-    releases.promote,
-    releases.rollback,
-    releases.status,
-    releases.history,
-    releases.mirror,
-    models.verify,
-    models.inspect,
-    models.doctor,
-    models.schema,
+    model_commands.init,
+    model_commands.register,
+    release_commands.ship,
+    model_commands.versions,
+    model_commands.show,
+    model_commands.diff,
+    model_commands.bundle,
+    release_commands.plan,
+    release_commands.promote,
+    release_commands.rollback,
+    release_commands.status,
+    release_commands.history,
+    release_commands.mirror,
+    model_commands.verify,
+    model_commands.inspect,
+    model_commands.doctor,
+    model_commands.schema,
 ):
     # The whole line, wrapped: typer cuts what it takes from a docstring where the terminal is narrow.
     app.command(short_help=(_command.__doc__ or "").partition("\n")[0])(_command)

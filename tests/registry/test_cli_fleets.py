@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway.registry.cli import fleets
+from shipway.registry.cli import fleet_views
 from shipway.registry.cli.output import Block, print_blocks
 from shipway.registry.cli.progress import asking
 from shipway.registry.config.load import load_text
@@ -41,23 +41,23 @@ def deployment(hosts: int, failed: Iterable[int] = ()) -> Deployment:
 
 
 def test_up_to_twenty_hosts_are_listed_and_of_more_those_that_failed() -> None:
-    few = text(fleets.outcome(deployment(20, {3})))
+    few = text(fleet_views.outcome(deployment(20, {3})))
     assert few.count("line-") == 20
     assert "19 of 20 hosts serve it." in few
-    many = text(fleets.outcome(deployment(21, {3, 7})))
+    many = text(fleet_views.outcome(deployment(21, {3, 7})))
     assert re.findall(r"^line-\d+", many, re.MULTILINE) == ["line-3", "line-7"]
     assert "19 of 21 hosts serve it. The same 'promote' of ocr/2 brings the others along later." in many
-    assert text(fleets.outcome(deployment(21))).strip() == "jetson: 21 of 21 hosts serve it."
-    assert text(fleets.outcome(deployment(0))) == ""
+    assert text(fleet_views.outcome(deployment(21))).strip() == "jetson: 21 of 21 hosts serve it."
+    assert text(fleet_views.outcome(deployment(0))) == ""
 
 
 def test_status_of_a_fleet_in_words() -> None:
     hosts = {f"line-{n}": HostStatus(2, f"line-{n} lags") for n in range(25)}
     hosts |= {f"line-{n}": HostStatus(3) for n in range(25, 200)}
     one = TargetStatus(healthy=True, hosts=hosts)
-    assert fleets.state(one) == "healthy (175 of 200 hosts)"
-    assert fleets.state(TargetStatus()) == "NOT HEALTHY"
-    notes = list(fleets.problems(one))
+    assert fleet_views.state(one) == "healthy (175 of 200 hosts)"
+    assert fleet_views.state(TargetStatus()) == "NOT HEALTHY"
+    notes = list(fleet_views.problems(one))
     assert notes[0] == "line-0 lags"
     assert notes[-1] == "and 5 more hosts (--json has all)"
     assert len(notes) == 21

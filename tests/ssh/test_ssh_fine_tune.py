@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 from ssh_hosts import USER, Host, Wire, running
 from ssh_scene import assert_tidy, assert_whole
 
-from shipway.registry.cli import deployments
+from shipway.registry.cli import release_views
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Goal, Outcome, Site
 from shipway.targets import delta
@@ -193,7 +193,7 @@ def test_each_host_of_a_fleet_gets_what_it_needs(
     (patch,) = [task for task in plan.tasks if isinstance(task.step, Patch)]
     (send,) = [task for task in plan.tasks if isinstance(task.step, Send) and task.step.file.path == GRAPH]
     assert (patch.hosts, send.hosts) == (tuple(names[:3]), (names[3],))
-    shown = [block for block in deployments.plan(Outcome(plan)) if isinstance(block, str)]
+    shown = [block for block in release_views.plan(Outcome(plan)) if isinstance(block, str)]
     assert any("at most" in line and "to send" in line for line in shown)
 
     made = []

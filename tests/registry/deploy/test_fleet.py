@@ -12,7 +12,7 @@ from deploy_scene import TELLING, assert_ledger_is_sound, bundle
 from fleet_scene import TOLERANT, FolderHost, ends, faults, fleet_at, newest, promote, state
 from observers import Notes
 
-from shipway.registry.cli import deployments
+from shipway.registry.cli import release_views
 from shipway.registry.cli.output import print_blocks
 from shipway.registry.deploy.plan import Task
 from shipway.registry.deploy.site import Goal, Outcome, Site
@@ -79,7 +79,7 @@ def test_a_plan_shows_the_waves_and_counts_the_bytes_of_every_host(tmp_path: Pat
     assert data["bytes_to_send"] == 4 * sum(file.size for file in manifest.files)
     assert [step["hosts"] for step in data["steps"] if step["step"] == "point"] == [["a"], ["b", "c"], ["d"]]
     with io.StringIO() as page:
-        print_blocks(deployments.plan(Outcome(plan)), page)
+        print_blocks(release_views.plan(Outcome(plan)), page)
         text = page.getvalue()
     assert "boards: 4 hosts in 3 waves (1, 2, 1); 2 may fail." in text
     assert "boards: e is left out. e cannot be reached." in text

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
-from shipway.registry.cli import tables
+from shipway.registry.cli import model_views
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
 from shipway.registry.convert import running
@@ -337,5 +337,5 @@ def test_interpolation_as_paddle_3_3_saves_it(project: Project, tmp_path: Path) 
     ]
     assert version.extra["tried"] == []
     assert [(link.source, link.passed) for link in version.links] == [("paddle", True)] * 2
-    shown = "\n".join(str(block) for block in tables.shown(version, ()))
+    shown = "\n".join(str(block) for block in model_views.shown(version, ()))
     assert "repaired   interpolation-scales" in shown

@@ -45,7 +45,7 @@ def ship(
     yes: Yes = False,
 ) -> None:
     """Register, then promote what came out."""
-    from shipway.registry.cli import deployments, tables
+    from shipway.registry.cli import model_views, release_views
     from shipway.registry.verbs.promote import promote, refuse_unasked
     from shipway.registry.verbs.register import register
 
@@ -74,8 +74,8 @@ def ship(
             confirm=confirm,
         )
     session.emit(
-        lambda: {**deployments.outcome_json(outcome), "registered": tables.registered_json(done)},
-        lambda: [*tables.registered(done), *deployments.outcome(outcome)],
+        lambda: {**release_views.outcome_json(outcome), "registered": model_views.registered_json(done)},
+        lambda: [*model_views.registered(done), *release_views.outcome(outcome)],
     )
 
 
@@ -84,13 +84,13 @@ def plan(context: typer.Context, ref: Ref, to: To, target: Targets = None) -> No
 
     Steps, bytes to send, numbers, size and compatibility. Bundles are built into the store on the way.
     """
-    from shipway.registry.cli import deployments
+    from shipway.registry.cli import release_views
     from shipway.registry.verbs.plan import plan
 
     session = Session.of(context)
     with session.observing() as observer:
         outcome = plan(session.project, ModelRef.parse(ref), to, targets=target or (), observer=observer)
-    session.emit(lambda: deployments.outcome_json(outcome), lambda: deployments.plan(outcome))
+    session.emit(lambda: release_views.outcome_json(outcome), lambda: release_views.plan(outcome))
 
 
 def promote(
@@ -104,7 +104,7 @@ def promote(
     yes: Yes = False,
 ) -> None:
     """Make a version live in an environment."""
-    from shipway.registry.cli import deployments
+    from shipway.registry.cli import release_views
     from shipway.registry.verbs.promote import promote
 
     session = Session.of(context)
@@ -120,7 +120,7 @@ def promote(
             observer=observer,
             confirm=session.asking(observer, yes=yes),
         )
-    session.emit(lambda: deployments.outcome_json(outcome), lambda: deployments.outcome(outcome))
+    session.emit(lambda: release_views.outcome_json(outcome), lambda: release_views.outcome(outcome))
 
 
 def rollback(
@@ -136,7 +136,7 @@ def rollback(
 
     The one before the current, by the ledger. Nothing is converted or built.
     """
-    from shipway.registry.cli import deployments
+    from shipway.registry.cli import release_views
     from shipway.registry.verbs.rollback import rollback
 
     session = Session.of(context)
@@ -151,7 +151,7 @@ def rollback(
             dry_run=dry_run,
             observer=observer,
         )
-    session.emit(lambda: deployments.outcome_json(outcome), lambda: deployments.outcome(outcome))
+    session.emit(lambda: release_views.outcome_json(outcome), lambda: release_views.outcome(outcome))
 
 
 def status(
@@ -165,7 +165,7 @@ def status(
 
     Environment by target: version, age, health, skew and rollback readiness.
     """
-    from shipway.registry.cli import deployments
+    from shipway.registry.cli import release_views
     from shipway.registry.verbs.status import status
 
     session = Session.of(context)
@@ -175,7 +175,8 @@ def status(
     else:
         found = status(session.placed, env)
     session.emit(
-        lambda: deployments.status_json(found), lambda: deployments.status(found, grid=sys.stdout.isatty())
+        lambda: release_views.status_json(found),
+        lambda: release_views.status(found, grid=sys.stdout.isatty()),
     )
 
 
@@ -186,24 +187,24 @@ def history(
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many, newest first.")] = 50,
 ) -> None:
     """Show the ledger, newest first."""
-    from shipway.registry.cli import deployments
+    from shipway.registry.cli import release_views
     from shipway.registry.verbs.history import history
 
     session = Session.of(context)
     events = history(session.placed, env, target, limit)
     session.emit(
-        lambda: {"events": [event.to_json() for event in events]}, lambda: deployments.history(events)
+        lambda: {"events": [event.to_json() for event in events]}, lambda: release_views.history(events)
     )
 
 
 def mirror(context: typer.Context) -> None:
     """Bring MLflow's aliases in step, now."""
-    from shipway.registry.cli import deployments
+    from shipway.registry.cli import release_views
     from shipway.registry.deploy.mirror import mirror_now
 
     session = Session.of(context)
     found = mirror_now(session.placed)
     session.emit(
         lambda: {"aliases": {alias: f"{v[0]}/{v[1]}" if v else None for alias, v in found.items()}},
-        lambda: deployments.aliases(found),
+        lambda: release_views.aliases(found),
     )

@@ -50,7 +50,7 @@ def register(
     bisect: Bisect = False,
 ) -> None:
     """Turn a trained model into a verified version."""
-    from shipway.registry.cli import tables
+    from shipway.registry.cli import model_views
     from shipway.registry.verbs.register import register
 
     session = Session.of(context)
@@ -66,7 +66,7 @@ def register(
             bisect=bisect,
             observer=observer,
         )
-    session.emit(lambda: tables.registered_json(done), lambda: tables.registered(done))
+    session.emit(lambda: model_views.registered_json(done), lambda: model_views.registered(done))
 
 
 def versions(
@@ -80,12 +80,14 @@ def versions(
     ] = False,
 ) -> None:
     """List what is registered."""
-    from shipway.registry.cli import tables
+    from shipway.registry.cli import model_views
     from shipway.registry.verbs.versions import versions
 
     session = Session.of(context)
     found = versions(session.placed, name, ask_mlflow=everywhere)
-    session.emit(lambda: {"versions": [item.to_json() for item in found]}, lambda: tables.versions(found))
+    session.emit(
+        lambda: {"versions": [item.to_json() for item in found]}, lambda: model_views.versions(found)
+    )
 
 
 def show(
@@ -97,7 +99,7 @@ def show(
     ] = None,
 ) -> None:
     """Show one version whole."""
-    from shipway.registry.cli import tables
+    from shipway.registry.cli import model_views
     from shipway.registry.verbs.report import write_report
     from shipway.registry.verbs.versions import show
 
@@ -105,7 +107,7 @@ def show(
     version, live = show(session.placed, ModelRef.parse(ref))
     if report is not None:
         write_report(version, report)
-    session.emit(lambda: {**version.to_json(), "live": list(live)}, lambda: tables.shown(version, live))
+    session.emit(lambda: {**version.to_json(), "live": list(live)}, lambda: model_views.shown(version, live))
 
 
 def diff(context: typer.Context, left: Ref, right: Ref) -> None:
@@ -113,23 +115,23 @@ def diff(context: typer.Context, left: Ref, right: Ref) -> None:
 
     Digests, interface, operators, sizes, numbers and latency, as far as they were measured.
     """
-    from shipway.registry.cli import tables
+    from shipway.registry.cli import model_views
     from shipway.registry.verbs.versions import diff
 
     session = Session.of(context)
     found = diff(session.placed, ModelRef.parse(left), ModelRef.parse(right))
-    session.emit(found.to_json, lambda: tables.difference(found))
+    session.emit(found.to_json, lambda: model_views.difference(found))
 
 
 def bundle(context: typer.Context, ref: Ref, target: Target, out: Out) -> None:
     """Build one bundle locally, to look at or to run."""
-    from shipway.registry.cli import tables
+    from shipway.registry.cli import model_views
     from shipway.registry.verbs.bundle import bundle
 
     session = Session.of(context)
     with session.observing() as observer:
         manifest = bundle(session.project, ModelRef.parse(ref), target, out, observer)
-    session.emit(lambda: tables.bundle_json(manifest, out), lambda: tables.bundle(manifest, out))
+    session.emit(lambda: model_views.bundle_json(manifest, out), lambda: model_views.bundle(manifest, out))
 
 
 def verify(
@@ -147,7 +149,7 @@ def verify(
 
     Digests of all files, and the numbers on the golden inputs.
     """
-    from shipway.registry.cli import tables
+    from shipway.registry.cli import model_views
     from shipway.registry.errors import ConfigError, UsageError
     from shipway.registry.nouns import Digest
     from shipway.registry.verbs.verify import is_bundle, verify_bundle, verify_version
@@ -175,7 +177,7 @@ def verify(
                     remedy="Give the folder that holds bundle.json, or a version as NAME/VERSION.",
                 )
             done = verify_version(session.placed, version, run=run, observer=observer)
-    session.emit(done.to_json, lambda: tables.verified(done))
+    session.emit(done.to_json, lambda: model_views.verified(done))
 
 
 def inspect(
@@ -200,7 +202,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Say what works, what is missing, how to get it."""
-    from shipway.registry.cli import tables
+    from shipway.registry.cli import model_views
     from shipway.registry.errors import ShipwayError
     from shipway.registry.verbs.doctor import doctor
 
@@ -210,7 +212,7 @@ def doctor(
     except ShipwayError as error:
         findings = doctor(None, error, prepare=prepare)
     document: Json = {"findings": [finding.to_json() for finding in findings]}
-    session.emit(lambda: document, lambda: tables.findings(findings, grid=sys.stdout.isatty()))
+    session.emit(lambda: document, lambda: model_views.findings(findings, grid=sys.stdout.isatty()))
 
 
 def schema(context: typer.Context) -> None:

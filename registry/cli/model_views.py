@@ -1,4 +1,4 @@
-"""What people see of each result: lines and tables. No I/O and nothing heavy here."""
+"""What people and programs see of versions, bundles and the doctor's findings. No I/O, nothing heavy here."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from shipway.registry.cli import fleets
+from shipway.registry.cli import fleet_views
 from shipway.registry.cli.layout import Cell, Table
 from shipway.registry.cli.output import Block
 from shipway.registry.ledger.owner import is_alive, now, seconds_since
@@ -69,7 +69,7 @@ def outcome(done: Outcome) -> Iterator[Block]:
     title = f"{done.plan.kind.capitalize()} in {done.plan.environment}"
     yield Table(("target", "version", "serial", "outcome", "sent", "took"), rows, title)
     for item in done.deployments:
-        yield from fleets.outcome(item)
+        yield from fleet_views.outcome(item)
 
 
 def plan(done: Outcome) -> Iterator[Block]:
@@ -95,7 +95,7 @@ def plan(done: Outcome) -> Iterator[Block]:
     title = f"{done.plan.kind.capitalize()} in {done.plan.environment}"
     yield Table(columns, rows, title, gives=("kind", "serial", "precision", "size", "runs", "max abs"))
     for move in done.plan.moves:
-        yield from fleets.plan(move)
+        yield from fleet_views.plan(move)
     yield from _steps(done.plan)
     yield f"{len(done.plan.tasks)} steps, {_to_send(done.plan)} to send. Nothing was changed."
 
@@ -166,7 +166,7 @@ def _grid(found: Status) -> Table:
 def _square(one: TargetStatus | None) -> Cell:
     if one is None or one.version is None or one.since is None:
         return Cell("-" if one is None else "nothing yet", "dim")
-    state = fleets.state(one)
+    state = fleet_views.state(one)
     skew = "  (skew)" if one.skew else ""
     text = f"{one.model}/{one.version}{skew}\n{state}, {age(one.since)}, serial {one.serial}\n{_back(one)}"
     return Cell(text, "red" if not one.healthy else "yellow" if one.skew else "green")
@@ -179,7 +179,7 @@ def _list(found: Status) -> Table:
             if one.version is None or one.since is None:
                 rows.append((environment, target, "-", "nothing yet", "-", "-", "-", "-"))
                 continue
-            state = fleets.state(one)
+            state = fleet_views.state(one)
             skew = "skew" if one.skew else "-"
             version = f"{one.model}/{one.version}"
             serial = str(one.serial)
@@ -197,7 +197,7 @@ def _back(one: TargetStatus) -> str:
 def _notes(one: TargetStatus) -> Iterator[str]:
     if one.problem:
         yield one.problem
-    yield from fleets.problems(one)
+    yield from fleet_views.problems(one)
     if one.rollback and one.rollback_problem:
         yield f"rollback to {one.rollback.model}/{one.rollback.version}: {one.rollback_problem}"
     if one.attempt is not None:
