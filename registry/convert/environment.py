@@ -28,14 +28,16 @@ def cache_folder() -> Path:
 
 
 def python_of(name: str, locks: Sequence[Path] = ()) -> Path | None:
-    """The interpreter of the environment ``name``; None where it is not there or of other locks."""
+    """The interpreter of the environment ``name``; None where it is not there, of other locks, or where the
+    Python that it was made with is gone."""
     folder = _folder(name)
     marker = folder / _READY
     try:
         ready = marker.read_text(encoding="ascii") == _digests(locks or _locks(name))
     except OSError:
         return None
-    return folder / "bin" / "python" if ready else None
+    python = folder / "bin" / "python"
+    return python if ready and python.exists() else None
 
 
 def prepare(name: str, locks: Sequence[Path] = (), patience: float = _PATIENCE) -> Path:

@@ -272,12 +272,13 @@ def _samples_at(path: Path) -> list[Path]:
 
 def _read_sample(path: Path, inputs: Sequence[TensorSpec]) -> Case:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = dict(loaded) if path.suffix == ".npz" else {inputs[0].name: loaded}
-    except (ValueError, OSError, EOFError, KeyError) as error:
+        with path.open("rb") as stream:  # NumPy leaves open what it can't read
+            loaded = np.load(stream, allow_pickle=False)
+            arrays = {inputs[0].name: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except Exception as error:  # of a damaged file NumPy, zipfile and zlib raise what they like
         raise UsageError(
             f"{path} can't be read as samples.",
-            why=str(error),
+            why=f"{type(error).__name__}: {error}",
             remedy="Save each case with numpy.savez, or with numpy.save where there is one input.",
         ) from error
     case: Case = {}

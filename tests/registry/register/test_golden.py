@@ -166,6 +166,22 @@ def test_samples_past_the_64th_are_counted(tmp_path: Path) -> None:
     assert golden.left_out(tmp_path / "000.npy") == 0
 
 
+def test_damaged_samples(tmp_path: Path) -> None:
+    """Cut short or altered anywhere, and arrays under a name that says something else."""
+    x = np.random.default_rng(0).random((1, 3, 48, 8)).astype(np.float32)
+    path = tmp_path / "x.npz"
+    for save in (np.savez, np.savez_compressed):
+        save(path, x=x)
+        raw = path.read_bytes()
+        for damaged in (raw[:-50], raw[:60], b"", raw[:3000] + bytes([raw[3000] ^ 1]) + raw[3001:]):
+            path.write_bytes(damaged)
+            with pytest.raises(UsageError, match=r"x\.npz can't be read as samples"):
+                golden.read_samples(path, REC)
+    np.savez(path, x=x)
+    path.rename(tmp_path / "x.npy")
+    assert (golden.read_samples(tmp_path / "x.npy", REC)[0]["x"] == x).all()
+
+
 def test_samples_that_do_not_fit(tmp_path: Path) -> None:
     np.savez(tmp_path / "name.npz", y=np.zeros((1, 3, 48, 64), np.float32))
     np.savez(tmp_path / "shape.npz", x=np.zeros((1, 3, 32, 64), np.float32))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shipway.registry.convert import running, toolchains
+from shipway.registry.convert import environment, running, toolchains
 from shipway.registry.convert.source import Source
 from shipway.registry.errors import ConversionError, UsageError
 from shipway.registry.process import Worker
@@ -207,6 +207,21 @@ def test_missing_packages_are_named_with_the_remedy() -> None:
     with pytest.raises(ConversionError, match=r"on Python 3\.13") as caught:
         toolchains.installed(chain, python=(3, 13))
     assert "Python 3.12 or older" in caught.value.remedy
+
+
+def test_an_environment_whose_python_is_gone_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHIPWAY_CACHE", str(tmp_path))
+    lock, system = tmp_path / "lock.txt", tmp_path / "python3"
+    lock.write_text("")
+    system.touch()
+    python = environment._folder("net") / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(system)
+    assert environment.python_of("net", [lock]) is None
+    (python.parent.parent / environment._READY).write_text(environment._digests([lock]))
+    assert environment.python_of("net", [lock]) == python
+    system.unlink()  # it was updated to another one
+    assert environment.python_of("net", [lock]) is None
 
 
 @pytest.mark.paddle
