@@ -126,7 +126,7 @@ class Rollout:
     def _perform(self, host: str, delivery: Delivery, step: Step) -> int:
         try:
             sent = delivery.perform(step)
-            if isinstance(step, Gate) and delivery.verdict is not None and step.name == "check":
+            if isinstance(step, Gate) and delivery.verdict is not None:
                 self._verdicts[host] = delivery.verdict
                 self._tell(host, delivery.verdict)
             return sent

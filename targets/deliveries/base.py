@@ -51,7 +51,7 @@ class Delivery(Protocol):
     """Whether it makes files of others that it holds (``Patch``)."""
     programs: Programs
     verdict: Json | None
-    """What the bundle's golden check printed when it ran last as a gate here; None where none did."""
+    """What the gate printed that passed here last, if it was the bundle's golden check; else None."""
 
     def perform(self, step: Step) -> int:
         """Do one step; return the bytes that were sent for it."""

@@ -32,7 +32,6 @@ from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 from shipway.targets.deliveries.on_host_files import (
     is_folder,
     listed,
-    make_way,
     name_of,
     names,
     read,
@@ -87,7 +86,7 @@ class Host(Intake):
         os.makedirs(folder, exist_ok=True)
         executables, wrong = json.loads(raw.decode())["executables"], []
         for file in listed(raw):
-            if not self.right(folder, file) and not (not fresh and self.moved(staged, folder, file)):
+            if not self.right(folder, file):
                 wrong.append(file["path"])
                 continue
             path, mode = os.path.join(folder, file["path"]), 0o755 if file["path"] in executables else 0o644
@@ -107,13 +106,6 @@ class Host(Intake):
         remove(self.staging)
         remove(self.uploads)
         return {}
-
-    def moved(self, staged: str, home: str, file: Dict[str, Any]) -> bool:
-        """Whether a damaged file of a sealed release could be replaced by one that was staged."""
-        if not is_folder(staged) or not self.right(staged, file):
-            return False
-        os.rename(os.path.join(staged, file["path"]), make_way(home, file["path"]))
-        return True
 
     def do_point(self, pointer: Dict[str, Any], seen: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         """Make a release the live one in place of ``seen`` (or once more), noting what was live before it."""

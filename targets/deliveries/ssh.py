@@ -39,7 +39,7 @@ from shipway.targets.steps import (
 )
 
 _UNPATCHED = ("digest", "room")  # how a host refuses a patch that it had begun
-_ROUNDS = 3  # of sending again what turns out wrong on the host's disk
+_LOOKS = 3  # at a release on the host's disk; before each but the first what was wrong is sent again
 
 
 class SshDelivery:
@@ -160,8 +160,14 @@ class SshDelivery:
 
     def _seal(self, release: Release) -> int:
         request: Json = {"do": "seal", "release": release.id, "sha": release.bundle.hex}
-        sent, wrong = 0, []
-        for _ in range(_ROUNDS):
+        sent = 0
+        wrong: list[str] = []
+        for _ in range(_LOOKS):
+            for path in wrong:
+                file = release.manifest.file(path)
+                if file is None:
+                    raise nonsense(self.address, wrong)
+                sent += self._send(release, file)
             answer = self._ask(request)
             if answer.get("manifest"):
                 request["manifest"] = release.manifest.to_bytes().decode()
@@ -169,11 +175,6 @@ class SshDelivery:
             wrong = answer.get("wrong", [])
             if not wrong:
                 return sent
-            for path in wrong:
-                file = release.manifest.file(path)
-                if file is None:
-                    raise nonsense(self.address, answer)
-                sent += self._send(release, file)
         raise DeliveryError(
             f"{', '.join(wrong)} came out wrong at {self.address}.",
             why="What was read back there is not what was sent.",
@@ -187,7 +188,6 @@ class SshDelivery:
         mine = pointer.to_json()
         size: int = self._ask({"do": "point", "pointer": mine, "seen": seen})["size"]
         self._seen = (mine,)
-        self.clear(pointer.release)
         return size
 
     def _run(self, release: Release, *, look: bool = False) -> gates.Run:

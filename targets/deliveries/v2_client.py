@@ -99,7 +99,10 @@ class Inferred:
 
 
 class Client:
-    """One kept-alive connection to the server at ``url``. ``timeout``: seconds until an answer is whole."""
+    """One kept-alive connection to the server at ``url``. ``timeout``: seconds until an answer is whole.
+
+    Connecting, and a TLS handshake, may take as long again each.
+    """
 
     def __init__(self, url: str, timeout: float) -> None:
         parts = urlsplit(url)
