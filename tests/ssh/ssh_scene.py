@@ -16,7 +16,8 @@ from shipway.targets.deliveries.ssh_address import Address, Patience, SshOptions
 from shipway.targets.manifest import MANIFEST, Manifest
 from shipway.targets.steps import Gate, Point, Pointer, Release, Reuse, Seal, Send, Stage
 
-HASTE = Patience(attempts=4, pause=0.02, longest_pause=0.1, connect=5.0, login=10.0, silence=3.0)
+HASTE = Patience(attempts=4, pause=0.02, longest_pause=0.1, connect=60.0, login=60.0, silence=30.0)
+"""New tries at once, and waiting that only a host that is gone, not a busy one, comes to the end of."""
 CHECK = b"""import json, pathlib
 passed = pathlib.Path("verdict").read_text() == "good"
 print(json.dumps({"passed": passed, "outputs": []}))
