@@ -88,7 +88,7 @@ def _make_tables(path: Path) -> None:
     """
     import mlflow
 
-    kept = _cache_folder() / f"tables-{mlflow.__version__}.db"
+    kept = files.cache_folder("mlflow") / f"tables-{mlflow.__version__}.db"
     with contextlib.suppress(OSError, sqlite3.Error):
         files.copy_atomic(kept, path)
         with contextlib.closing(sqlite3.connect(path)) as database:
@@ -103,11 +103,6 @@ def _make_tables(path: Path) -> None:
     SqlAlchemyStore(f"sqlite:///{path}")  # type: ignore[no-untyped-call]
     with contextlib.suppress(OSError):  # a help, never a need
         files.copy_atomic(path, kept)
-
-
-def _cache_folder() -> Path:
-    root = os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway"
-    return Path(root) / "mlflow"
 
 
 def _without_pandas() -> None:

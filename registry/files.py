@@ -1,4 +1,4 @@
-"""The one place that writes files so that nobody ever sees half of one."""
+"""The one place that writes files so that nobody ever sees half of one, and that knows the cache's folder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from pathlib import Path
 from shipway.registry.nouns import Digest, File
 
 _CHUNK = 1 << 20  # bytes read at a time: bounded memory whatever the file's size
+
+
+def cache_folder(name: str) -> Path:
+    """``$SHIPWAY_CACHE/NAME``, else ``~/.cache/shipway/NAME``: for what can be fetched or made again."""
+    root = os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway"
+    return Path(root) / name
 
 
 def digest_of(path: Path) -> Digest:

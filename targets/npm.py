@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -18,12 +17,6 @@ from shipway.registry import files
 from shipway.registry.errors import ConfigError, DeliveryError, IntegrityError
 
 _TIMEOUT = 600.0  # seconds for 33 MB on a slow line
-
-
-def cache_folder() -> Path:
-    """``$SHIPWAY_CACHE/npm``, else ``~/.cache/shipway/npm``."""
-    root = os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway"
-    return Path(root) / "npm"
 
 
 def tarball(name: str, version: str, integrity: str, local: Path | None = None) -> Path:
@@ -39,7 +32,7 @@ def tarball(name: str, version: str, integrity: str, local: Path | None = None) 
                 remedy=f"Put the result of 'npm pack {name}@{version}' there, or remove the key.",
             )
         return _checked(local, name, version, integrity)
-    kept = cache_folder() / f"{name}-{version}.tgz"
+    kept = files.cache_folder("npm") / f"{name}-{version}.tgz"
     if kept.is_file():
         try:
             return _checked(kept, name, version, integrity)

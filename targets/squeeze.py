@@ -7,7 +7,6 @@ are kept below ``$SHIPWAY_CACHE``.
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from shipway.registry import files
@@ -32,7 +31,7 @@ def copy(content: bytes, quality: int, *, keep: bool = False) -> bytes | None:
     """``content`` compressed, or None where that saves too little. ``keep`` keeps it for other bundles."""
     import brotli
 
-    kept = _cache_folder() / f"{Digest.of(content).hex}-{recipe(quality)}.br"
+    kept = files.cache_folder("brotli") / f"{Digest.of(content).hex}-{recipe(quality)}.br"
     if keep:
         with contextlib.suppress(OSError, brotli.error):
             squeezed = kept.read_bytes()
@@ -73,8 +72,3 @@ def _holds(squeezed: bytes, content: bytes) -> bool:
             return False
         at += len(piece)
     return bool(decoder.is_finished()) and at == len(content)
-
-
-def _cache_folder() -> Path:
-    root = os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway"
-    return Path(root) / "brotli"

@@ -18,7 +18,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from shipway.registry import catalog_worker, files, room
+from shipway.registry import files, room
 from shipway.registry.cli import failures
 from shipway.registry.config.load import load_text
 from shipway.registry.config.project import Project
@@ -45,7 +45,7 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlp: Build, scratch:
     onnx.save(mlp(), tmp_path / "truth.onnx")
     monkeypatch.setenv("TRUTH", str(tmp_path / "truth.onnx"))
     monkeypatch.setenv("PYTHONPATH", str(HERE))
-    tables = catalog_worker._cache_folder()  # MLflow's, which take seconds to make: they are shared
+    tables = files.cache_folder("mlflow")  # MLflow's, which take seconds to make: they are shared
     tables.mkdir(parents=True, exist_ok=True)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "mlflow").symlink_to(tables)
