@@ -52,7 +52,7 @@ class MobileOptions(TargetOptions):
     )
     min_sdk: int = Field(24, ge=24, le=36, description="oldest Android API level that the app runs on")
     runtime_version: Version = Field(
-        "1.22.0", description="release of onnxruntime-android and of its iOS twin"
+        "1.22.0", description="release of onnxruntime-android; iOS takes the newest from it on"
     )
 
 

@@ -62,6 +62,15 @@ class Swift:
         return json.loads(done.stdout)
 
 
+def manifest_of(bundle: Path) -> Any:
+    """What SwiftPM reads in the package of the bundle in a folder."""
+    done = _inside(
+        bundle, bundle, "env", "HOME=/tmp", "swift", "package", "--package-path", "ios", "dump-package"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
 def compiled(bundle: Path, made: Path) -> Swift:
     """The wrapper of the bundle in a folder, all of its Swift; warnings are errors."""
     made.mkdir(parents=True)

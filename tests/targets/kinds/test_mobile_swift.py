@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from swift_scene import Swift, compiled
+from swift_scene import Swift, compiled, manifest_of
 
 pytestmark = pytest.mark.real
 
@@ -51,3 +51,17 @@ def test_all_sources_compile_whatever_the_names(make_version: Callable[..., Any]
     swift = compiled(tmp_path / "out", tmp_path / "built")
     (tmp_path / "x").write_bytes(np.ones((2, 4), np.float32).tobytes())
     assert swift(tmp_path, "run", "out/model.onnx", "x", hostile, "y", 2, 4) == {"shape": [2, 3]}
+
+
+def test_the_package_takes_a_release_of_the_runtime_that_there_is(tiny: Any, tmp_path: Path) -> None:
+    """The tags and platforms of github.com/microsoft/onnxruntime-swift-package-manager."""
+    there_are = {(1, 19, 2): ("13.0", "11.0"), (1, 20, 0): ("13.0", "11.0"), (1, 24, 2): ("15.0", "14.0")}
+    tiny.export("mobile-ort", tmp_path / "out")
+    package = manifest_of(tmp_path / "out")
+    (dependency,) = package["dependencies"]
+    ((bounds,),) = (one["requirement"]["range"] for one in dependency["sourceControl"])
+    lower, upper = (tuple(map(int, bounds[bound].split("."))) for bound in ("lowerBound", "upperBound"))
+    chosen = max(release for release in there_are if lower <= release < upper)
+    platforms = {one["platformName"]: one["version"] for one in package["platforms"]}
+    for name, oldest in zip(("ios", "macos"), there_are[chosen], strict=True):
+        assert float(platforms[name]) >= float(oldest)
