@@ -46,32 +46,24 @@ def ship(
 ) -> None:
     """Register, then promote what came out."""
     from shipway.registry.cli import model_views, release_views
-    from shipway.registry.verbs.promote import promote, refuse_unasked
-    from shipway.registry.verbs.register import register
+    from shipway.registry.verbs.ship import ship
 
     session = Session.of(context)
     with session.observing() as observer:
-        confirm = session.asking(observer, yes=yes)
-        refuse_unasked(session.project, to, target or (), confirm)  # told before minutes of conversion
-        done = register(
+        done, outcome = ship(
             session.project,
             path,
             name,
+            to,
+            targets=target or (),
+            reason=reason,
             inputs=inputs or (),
             samples=samples,
             assets=assets or (),
             toolchain=toolchain,
             bisect=bisect,
             observer=observer,
-        )
-        outcome = promote(
-            session.project,
-            done.version.ref,
-            to,
-            targets=target or (),
-            reason=reason,
-            observer=observer,
-            confirm=confirm,
+            confirm=session.asking(observer, yes=yes),
         )
     session.emit(
         lambda: {**release_views.outcome_json(outcome), "registered": model_views.registered_json(done)},
