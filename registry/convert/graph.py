@@ -147,12 +147,18 @@ def _operator(node: onnx.NodeProto) -> str:
 
 
 def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
-    """An input or output by name, type and shape; raises ConversionError for what is no tensor."""
+    """An input or output by name, type and shape; raises ConversionError for what is no tensor of numbers."""
     kind = value.type.tensor_type
     if not kind.elem_type:
         raise ConversionError(
             f"{value.name!r} of the model is no tensor.",
             remedy="shipway takes models whose inputs and outputs are tensors.",
+        )
+    if kind.elem_type == onnx.TensorProto.STRING:
+        raise ConversionError(
+            f"{value.name!r} of the model holds strings.",
+            why="How far one text is from another no tolerance tells.",
+            remedy="Save the model with numbers in the strings' place: ids of labels or of tokens.",
         )
     dtype = str(helper.tensor_dtype_to_np_dtype(kind.elem_type))
     shape = tuple(

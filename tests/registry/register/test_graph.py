@@ -72,3 +72,10 @@ def test_ids_are_bounded_by_their_table() -> None:
     ids = value("ids", 1, "T", dtype=TensorProto.INT32)
     model = model_of(nodes, [ids], [value("y", 1, "T", 4)], [table])
     assert graph.id_limits(model) == {"ids": 30}
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.STRING, TensorProto.UNDEFINED])
+def test_what_holds_no_numbers_is_refused(dtype: int) -> None:
+    with pytest.raises(ConversionError, match="'x' of the model (holds strings|is no tensor)") as caught:
+        graph.spec_of(value("x", "N", dtype=dtype))
+    assert caught.value.remedy
