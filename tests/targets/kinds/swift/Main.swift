@@ -11,7 +11,7 @@ struct Main {
         case "open": open(words[2], Array(words.dropFirst(3)))
         case "misuse": misuse(words[2])
         case "update": try await update(words[2], words[3], Double(words[4])! / 1000, Double(words[5])! / 1000)
-        case "together": await together(words[2], words[3], Double(words[4])! / 1000)
+        case "together": try await together(words[2], words[3], Double(words[4])! / 1000)
         default: exit(2)
         }
     }
@@ -61,17 +61,14 @@ struct Main {
         say(answer)
     }
 
-    /// Two updates of one updater at once; what each has to say.
-    static func together(_ pointer: String, _ folder: String, _ patience: Double) async {
+    /// An update while another one is downloading; what it has to say.
+    static func together(_ pointer: String, _ folder: String, _ patience: Double) async throws {
         let updater = Updater(pointer: URL(string: pointer)!, folder: URL(fileURLWithPath: folder), patience: patience)
-        async let first = updater.update()
-        async let second = updater.update()
-        say([
-            "said": await [first, second].map { update in
-                if case .kept(_, let why) = update { return why }
-                return "done"
-            }.sorted()
-        ])
+        Task { await updater.update() }
+        while (try? FileManager.default.contentsOfDirectory(atPath: folder + "/coming"))?.isEmpty ?? true {
+            try await Task.sleep(nanoseconds: 10_000_000)
+        }
+        if case .kept(_, let why) = await updater.update() { say(["why": why]) }
     }
 
     /// The release in use, and what it computes.
