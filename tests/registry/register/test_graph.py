@@ -76,6 +76,6 @@ def test_ids_are_bounded_by_their_table() -> None:
 
 @pytest.mark.parametrize("dtype", [TensorProto.STRING, TensorProto.UNDEFINED])
 def test_what_holds_no_numbers_is_refused(dtype: int) -> None:
-    with pytest.raises(ConversionError, match="'x' of the model (holds strings|is no tensor)") as caught:
+    with pytest.raises(ConversionError, match=r"'x' of the model (holds strings|is no tensor)") as caught:
         graph.spec_of(value("x", "N", dtype=dtype))
     assert caught.value.remedy
