@@ -49,6 +49,24 @@ def test_every_dependency_has_its_reason(heading: str, extra: str | None) -> Non
     assert all(row[1] for row in rows)
 
 
+def test_every_dependency_of_development_has_its_reason() -> None:
+    page = (DOCS / "explanation" / "dependencies.md").read_text()
+    rows = table(page, "## Group `dev`: `make setup`, `make check`, `make test`")
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+    assert sorted(name for row in rows for name in row[0].split(", ")) == sorted(names(wanted))
+
+    rows = table(page, "## `make test-all`: what `tools/install-real-parts.sh` installs")
+    packages = re.search(
+        r"^packages=\(([^)]+)\)", (ROOT / "tools" / "install-real-parts.sh").read_text(), re.M
+    )
+    assert packages is not None
+    assert sorted(name for row in rows for name in row[0].split(", ")) == sorted(packages[1].split())
+
+    assert {f"locks/{lock.name}" for lock in (ROOT / "locks").iterdir()} == set(
+        re.findall(r"\blocks/\w+\.txt", page)
+    )
+
+
 def test_every_exit_code_is_listed_with_its_kind() -> None:
     rows = table((DOCS / "reference" / "cli.md").read_text(), "## Exit codes")
     listed = {(row[1], int(row[0])) for row in rows if row[1]}
