@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +36,8 @@ def init(
 
     session = Session.of(context)
     path = init(folder)
-    remedy = "Next: shipway register PATH --name NAME"
+    there = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))}, then "
+    remedy = f"Next: {there}shipway register PATH --name NAME"
     session.emit(lambda: {"path": str(path)}, lambda: [f"Wrote {path}.", remedy])
 
 
@@ -107,7 +109,10 @@ def show(
     version, live = show(session.placed, ModelRef.parse(ref))
     if report is not None:
         write_report(version, report)
-    session.emit(lambda: {**version.to_json(), "live": list(live)}, lambda: model_views.shown(version, live))
+    session.emit(
+        lambda: {**version.to_json(), "live": list(live)},
+        lambda: [*model_views.shown(version, live), *([f"Wrote {report}."] if report is not None else [])],
+    )
 
 
 def diff(context: typer.Context, left: Ref, right: Ref) -> None:

@@ -255,6 +255,10 @@ def read_samples(path: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
     ``path`` is a file or a folder of them, taken in the order of their names, at most ``MAX_SAMPLES``.
     Raises UsageError where they do not fit the model.
     """
+    if not path.exists():
+        raise UsageError(
+            f"There is no {path}.", remedy="--samples takes .npz or .npy files, or a folder of them."
+        )
     paths = _samples_at(path)
     if not paths or not paths[0].is_file():
         raise UsageError(f"{path} holds no samples.", remedy="Give .npz or .npy files, or a folder of them.")

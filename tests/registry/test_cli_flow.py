@@ -122,6 +122,21 @@ def test_an_alias_of_the_ledger_needs_no_mlflow(project: Path, shipway: Shipway)
     assert not (project / ".shipway" / "mlflow.db").exists()
 
 
+def test_show_says_where_its_report_is(project: Path, shipway: Shipway) -> None:
+    assert shipway.text("show", "ocr/1", "--report", "ocr.html").endswith("\nWrote ocr.html.\n")
+    assert (project / "ocr.html").is_file()
+    assert "Wrote" not in shipway.text("show", "ocr/1")
+
+
+def test_init_says_how_to_go_on_in_another_folder(
+    tmp_path: Path, shipway: Shipway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    register = "shipway register PATH --name NAME\n"
+    assert shipway.text("init") == f"Wrote deploy.yaml.\nNext: {register}"
+    assert shipway.text("init", "my ocr") == f"Wrote my ocr/deploy.yaml.\nNext: cd 'my ocr', then {register}"
+
+
 def test_bundle_and_verify(project: Path, shipway: Shipway) -> None:
     built = shipway.json("bundle", "ocr/1", "--target", "jetson", "--out", "look")
     assert (built["out"], built["kind"]) == ("look", "jetson-ort")

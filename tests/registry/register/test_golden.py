@@ -155,6 +155,8 @@ def test_samples(tmp_path: Path) -> None:
     assert [case["x"].shape[-1] for case in cases] == [32, 64]
     assert all(case["x"].dtype == np.float32 for case in cases)
     assert len(golden.read_samples(tmp_path / "b.npy", REC)) == 1
+    with pytest.raises(UsageError, match=r"There is no .*/nope\."):
+        golden.read_samples(tmp_path / "nope", REC)
 
 
 def test_samples_past_the_64th_are_counted(tmp_path: Path) -> None:
