@@ -23,8 +23,7 @@ _LOCKS = Path(__file__).parent
 
 def cache_folder() -> Path:
     """``$SHIPWAY_CACHE/toolchains``, else ``~/.cache/shipway/toolchains``."""
-    root = os.environ.get("SHIPWAY_CACHE") or Path.home() / ".cache" / "shipway"
-    return Path(root) / "toolchains"
+    return files.cache_folder("toolchains")
 
 
 def python_of(name: str, locks: Sequence[Path] = ()) -> Path | None:
