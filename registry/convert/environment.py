@@ -6,7 +6,6 @@ It is for packages that the environment of shipway itself can't hold, in which a
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
