@@ -107,7 +107,8 @@ def verify_bundle(
         raise IntegrityError(
             f"{folder} is not the bundle that its {MANIFEST} describes.",
             why=str(difference),
-            remedy=f"Get it again: shipway bundle {manifest.model}/{manifest.version}, or promote once more.",
+            remedy=f"Get it again: shipway bundle {manifest.model}/{manifest.version} --target T --out DIR. "
+            "A release is put back by promoting its version.",
         )
     extra = _extra(folder, manifest)
     check = None

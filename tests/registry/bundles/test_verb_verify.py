@@ -53,6 +53,7 @@ def test_all_that_is_wrong_is_named(bundle: Path) -> None:
     assert "missing: README.md, ios/Package.swift" in caught.value.why
     assert "changed: runner.py" in caught.value.why
     assert "notes.txt" not in caught.value.why
+    assert "shipway bundle tiny/1 --target T --out DIR" in caught.value.remedy
 
 
 def test_a_file_of_ones_own_beside_the_bundles_does_no_harm(bundle: Path) -> None:
