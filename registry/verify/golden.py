@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shipway.registry.errors import UsageError
+from shipway.registry.errors import ConversionError, UsageError
 from shipway.registry.nouns import TensorSpec
 from shipway.registry.verify.parity import Array
 
@@ -148,13 +148,20 @@ def make_case(
     is the range of ``counts``.
 
     With ``contrast`` (1 to 120 levels) image-like inputs hold lines of made-up letters instead of noise, for
-    models that see nothing in noise.
+    models that see nothing in noise. Raises ConversionError where one does not fit into memory.
     """
     case: Case = {}
     for spec in inputs:
         shape = tuple(size if isinstance(size, int) else sizes[size] for size in spec.shape)
         random = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
-        case[spec.name] = _values(spec, shape, random, (limits or {}).get(spec.name), contrast, whole)
+        try:
+            case[spec.name] = _values(spec, shape, random, (limits or {}).get(spec.name), contrast, whole)
+        except MemoryError:
+            raise ConversionError(
+                f"No input of the shape {'x'.join(map(str, shape))} can be made for {spec.name!r}.",
+                why="It takes more memory than there is.",
+                remedy="Check the shapes that the model was saved with.",
+            ) from None
     return case
 
 

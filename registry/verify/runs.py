@@ -178,7 +178,7 @@ def _first_that_runs(maker: _Maker) -> Run:
         if all(output.size for output in found.outputs):
             return found
         failure = failure or ConversionError(
-            f"The model gives an empty output on {_listed(sizes)}.",
+            f"The model gives an empty output{' on ' if sizes else ''}{_listed(sizes)}.",
             remedy="Say which shapes it takes, or give real inputs: --input NAME:DTYPE:SHAPE, --samples DIR.",
         )
     assert failure is not None

@@ -178,3 +178,15 @@ def test_a_batch_on_two_axes_is_not_stacked() -> None:
     square = (TensorSpec("x", "float32", ("N", "N")),)
     assert shapes(given(Trained(), (1, 1), inputs=square)[0]) == [(1, 1)]
     assert given(Trained(), (1, 1), inputs=square)[1] == [SINGLE]
+
+
+def test_a_fixed_shape_that_holds_nothing_is_told() -> None:
+    with pytest.raises(ConversionError) as caught:
+        seeded(Trained(), inputs=(TensorSpec("x", "float32", (0, 4)),))
+    assert caught.value.what == "The model gives an empty output."
+
+
+def test_a_fixed_shape_that_no_memory_holds_is_told() -> None:
+    with pytest.raises(ConversionError) as caught:
+        seeded(Trained(), inputs=(TensorSpec("x", "float32", (2**20, 2**20)),))
+    assert caught.value.what == "No input of the shape 1048576x1048576 can be made for 'x'."
