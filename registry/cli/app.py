@@ -6,7 +6,6 @@ Exit codes are in ``failures.py``; the commands are in ``commands.py``.
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -39,8 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(given, as_json=as_json)
     except BrokenPipeError:  # the reader went away (shipway history | head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.leave_stdout()
         return failures.BROKEN_PIPE
+    except output.UnwrittenError as error:
+        sys.stderr.write(
+            f"Error: The result can't be written to stdout: {error}.\n"
+            "  What the command did stands; 'shipway status' and 'shipway versions' show it.\n"
+        )
+        return failures.UNWRITTEN
     finally:
         if arguments is None:
             gc.freeze()  # nor is there a use in looking for it at the end: all of the memory goes back
@@ -76,7 +81,7 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
         return _usage(error, as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):
         return _interrupted(as_json=as_json)
-    except BrokenPipeError:
+    except (BrokenPipeError, output.UnwrittenError):
         raise
     except SystemExit as error:  # that is how typer leaves when the reader went away
         if isinstance(error.__context__, BrokenPipeError):

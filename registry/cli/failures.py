@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ FAMILIES: dict[type[errors.ShipwayError], Family] = {
 BUG = Family("bug", 1)
 INTERRUPTED = Family("interrupted", 130)
 TERMINATED = Family("interrupted", 143)  # 128 + SIGTERM, as with Ctrl-C
+UNWRITTEN = 74  # EX_IOERR of sysexits.h
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell reports a program that died of it
 
 
@@ -58,7 +60,8 @@ def document(error: BaseException) -> Json:
 def report(error: errors.ShipwayError, *, as_json: bool) -> int:
     """Say what failed, why and what to do; return the exit code."""
     if as_json:
-        output.print_json(document(error))
+        with contextlib.suppress(output.UnwrittenError):  # the exit code and the words tell it, too
+            output.print_json(document(error))
     red, bold, plain = ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") if output.colours(sys.stderr) else ("", "", "")
     what, why, remedy = (output.harmless(t, lines=True) for t in (error.what, error.why, error.remedy))
     lines = [f"{red}Error:{plain} {bold}{what}{plain}"]

@@ -6,11 +6,12 @@ harmless first: a control character in it is shown as an escape, never sent to t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 Block = str | Cell | Table
 """A line or a table."""
+
+
+class UnwrittenError(Exception):
+    """stdout does not take the result: its disk is full, say."""
 
 
 def harmless(text: str, *, lines: bool = False) -> str:
@@ -37,21 +42,43 @@ def colours(stream: TextIO) -> bool:
 
 
 def print_json(document: Json) -> None:
-    """The one document on stdout, keys in the order given."""
+    """The one document on stdout, keys in the order given. Raises UnwrittenError."""
     utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not utf8) + "\n")
-    sys.stdout.flush()
+    with _told():
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not utf8) + "\n")
+        sys.stdout.flush()
 
 
 def print_blocks(blocks: Iterable[Block], stream: TextIO | None = None) -> None:
-    """Lines and tables to ``stream`` (stdout): drawn on a terminal, plain elsewhere."""
+    """Lines and tables to ``stream`` (stdout): drawn on a terminal, plain elsewhere.
+
+    Raises UnwrittenError.
+    """
     stream = stream or sys.stdout
     for block in blocks:
-        if stream.isatty():
-            _draw(block, stream)
-        else:
-            stream.write(_plain(block))
-    stream.flush()
+        with _told():
+            if stream.isatty():
+                _draw(block, stream)
+            else:
+                stream.write(_plain(block))
+    with _told():
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # nobody is there who could miss anything
+        raise
+    except OSError as error:
+        leave_stdout()
+        raise UnwrittenError(error.strerror) from error
+
+
+def leave_stdout() -> None:
+    """Let what is still in its buffer go nowhere: Python would stumble over it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(block: Block) -> str:

@@ -207,7 +207,7 @@ def _attempt(head: Head) -> Event | None:
 
 def _lag(pointer: Pointer | None, live: Started, where: str) -> str:
     if pointer is None:
-        return f"nothing is live at {where}"
+        return f"nothing is live at {where}, or its pointer is damaged"
     if pointer != live.pointer:
         return f"{where} points at {pointer.release} (serial {pointer.serial})"
     return ""

@@ -289,6 +289,28 @@ def test_a_reader_that_went_away_is_no_traceback(project: Path) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["versions"], 74, "The result can't be written to stdout: No space left on device."),
+        (["versions", "--json"], 74, "The result can't be written to stdout: No space left on device."),
+        (["show", "nothing/1", "--json"], 6, "There is no nothing/1."),
+    ],
+)
+def test_a_full_disk_under_stdout_is_no_bug(
+    project: Path, arguments: list[str], code: int, said: str
+) -> None:
+    script = "import sys; from shipway.registry.cli.app import main; sys.exit(main())"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == code
+    assert done.stderr.splitlines()[0] == f"Error: {said}"
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
 def test_json_is_json_where_the_locale_has_no_utf_8(project: Path) -> None:
     (project / "部署.yaml").write_text(PROJECT.replace("acme", "acme"))
     # Names of files are UTF-8, whatever the locale of whoever runs the tests; what is printed is not.
