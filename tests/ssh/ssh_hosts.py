@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ports import free_port
+
 SSHD = "/usr/sbin/sshd"  # it insists on being called by its whole path
 USER = "root" if os.geteuid() == 0 else os.environ["USER"]
 
@@ -43,12 +45,6 @@ def make_key(path: Path) -> Path:
             stdin=subprocess.DEVNULL,
         )
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @dataclass
@@ -108,7 +104,7 @@ def running(
 
 
 def _wait_for(log: Path, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while b"Server listening" not in log.read_bytes():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < end, log.read_text()

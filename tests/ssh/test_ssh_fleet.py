@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import ssh_project
 from deploy_scene import assert_ledger_is_sound, assert_live_is_whole, bundle, put_live
-from ssh_hosts import USER, Host, descendants, free_port, helpers, network, running
+from ports import free_port
+from ssh_hosts import USER, Host, descendants, helpers, network, running
 from ssh_scene import Shelf, assert_whole, connect, deploy, place, pointer
 
 from shipway.registry.config.load import load_text

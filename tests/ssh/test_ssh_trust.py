@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from ssh_hosts import Host, free_port, make_key, running
+from ports import free_port
+from ssh_hosts import Host, make_key, running
 from ssh_scene import HASTE, Shelf, connect, noise, pointer
 
 from shipway.registry.errors import ConfigError, DeliveryError
@@ -123,7 +124,7 @@ def test_the_agents_keys_are_used(
     with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
         try:
             monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-            end = time.monotonic() + 10
+            end = time.monotonic() + 60
             while not socket.exists():
                 assert time.monotonic() < end
                 time.sleep(0.01)

@@ -14,7 +14,8 @@ from pathlib import Path
 import fleet_runner
 import pytest
 import ssh_project
-from ssh_hosts import USER, Host, free_port, running, small_disk
+from ports import free_port
+from ssh_hosts import USER, Host, running, small_disk
 
 from shipway.registry.config.project import Project
 from shipway.registry.deploy.site import Site

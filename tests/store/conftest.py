@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from moto.server import ThreadedMotoServer
+from ports import free_port
 
 from shipway.registry.s3.bucket import Bucket, Patience, Service
 
@@ -98,9 +99,7 @@ def real_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ).stdout.strip()
     folder = tmp_path_factory.mktemp("s3")
     (folder / "data").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         program,
         "--quiet",

@@ -19,6 +19,7 @@ import mlflow_parts as parts
 import pytest
 import yaml
 from howto import ROOT, blocks, file_named, run, write_models
+from ports import free_port
 
 
 def instead(text: str, names: Mapping[str, str]) -> str:
@@ -90,7 +91,7 @@ def test_the_policy_of_s3_allows_what_is_asked_and_no_more() -> None:
 
 @pytest.mark.real
 def test_mlflow_on_postgresql(folder: Path, names: dict[str, str], cluster: parts.Postgres) -> None:
-    port = parts.free_port()
+    port = free_port()
     names |= {
         "--allowed-hosts mlflow.acme.com": f"--allowed-hosts 127.0.0.1:{port}",
         "--host 0.0.0.0 --port 5000": f"--host 127.0.0.1 --port {port}",

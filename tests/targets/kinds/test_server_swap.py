@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from ports import free_port
 from server_scene import Server, X, call, expected, infer_body, serving, weights_of
 
 from shipway.registry.config.load import load_text
@@ -200,9 +201,7 @@ def test_the_port_answers_before_the_model_is_there(tiny: Any, tmp_path: Path) -
     root = tmp_path / "live"
     tiny.export("server-tensorrt", root / "releases" / "one")
     os.mkfifo(root / "current.json")  # reading it waits until somebody writes
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     argv = [sys.executable, "-B", "serve.py", "--port", str(port), "--root", str(root)]
     with subprocess.Popen(argv, cwd=root / "releases" / "one", stdout=subprocess.PIPE, text=True) as child:
@@ -222,19 +221,22 @@ def test_the_port_answers_before_the_model_is_there(tiny: Any, tmp_path: Path) -
 
 def test_the_first_promotion_finds_a_server_that_waits_for_it(project: Project) -> None:
     """A gate asks a server that follows the destination before anything was live there, and later."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     gated = CONFIG.replace("live}", f"next, gate: {{url: 'http://127.0.0.1:{port}', timeout_s: TIME}}}}")
     root = project.root / "next"
-    argv = [sys.executable, "-B", "serve.py", "--port", str(port), "--root", str(root), "--follow", "0.05"]
+    argv = [sys.executable, "-B", "serve.py", "--port", str(port), "--root", str(root), "--follow", "0.001"]
     with subprocess.Popen(argv, cwd=live_folder(project), stderr=subprocess.PIPE, text=True) as child:
         try:
             assert child.stderr is not None
             assert child.stderr.readline() == f"nothing is live in {root} yet\n"
             promote(load_text(gated.replace("TIME", "120"), project.root), ModelRef.parse("tiny/1"), "prod")
+            pointer = (root / "current.json").read_bytes()
+            for _ in range(300):  # a first release that is taken back, at any moment of a look
+                (root / "current.json").unlink()
+                time.sleep(0.0005)
+                (root / "new").write_bytes(pointer)
+                (root / "new").rename(root / "current.json")
             (root / "current.json").unlink()
-            time.sleep(0.2)  # several looks at a destination from which a first release was taken back
             assert call(f"http://127.0.0.1:{port}/v2/models/tiny/versions/1/ready")[0] == 200
         finally:
             child.terminate()
