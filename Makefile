@@ -24,7 +24,7 @@ $(VENV)/.ready: locks/dev.txt locks/node.txt pyproject.toml
 
 test: setup  ## the quick tests: real Paddle, ONNX Runtime, MLflow and Node, no other service
 	tools/again.sh $(BIN)/python tools/fetch.py
-	$(BIN)/pytest -m "not real"
+	$(BIN)/pytest -m "not real" -n 2 --dist worksteal
 
 test-all: setup  ## the tests that also need what tools/install-real-parts.sh installs
 	tools/again.sh $(BIN)/python tools/fetch.py
