@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -100,7 +101,10 @@ def test_somebody_at_a_terminal_is_asked(typed: str, answer: str) -> None:
             [sys.executable, "-c", ASK], stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, timeout=60
         )
         assert done.stdout.decode().strip() == answer
-        assert "Go on with wave 2? [y/N]" in os.read(ours, 4096).decode()
+        said = b""
+        while b"Go on with wave 2? [y/N]" not in said:  # after the echo of what was typed
+            assert select.select([ours], [], [], 30)[0], said
+            said += os.read(ours, 4096)
     finally:
         os.close(ours)
         os.close(theirs)
