@@ -24,7 +24,7 @@ from typing import Any
 from urllib.request import urlopen
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path[:0] = [str(TESTS / "ssh"), str(TESTS / "targets" / "kinds")]
+sys.path[:0] = [str(TESTS / "shared"), str(TESTS / "ssh"), str(TESTS / "targets" / "kinds")]
 
 import numpy as np  # noqa: E402
 import tritonclient.http as triton  # noqa: E402
